@@ -1,0 +1,1 @@
+//! Holds no code: the clients are in `tests/` and `scripts/`.
