@@ -1,0 +1,359 @@
+//! The bounds of a host, and the one decision about privileges: what a container gets of what it asks for.
+//!
+//! [`Bounds::bound`] is pure. It never gives more than the host has; what it left out it says in sentences for the
+//! reply's `Warnings`. A container that becomes a host passes its own privileges on as bounds ([`Bounds::of`]).
+
+use serde::{Deserialize, Serialize};
+
+use crate::capability::{Capabilities, Capability, CapabilityError};
+use crate::device::{self, Access, DeviceNode, DeviceRule};
+use crate::option::{SeccompChoice, SecurityOptions};
+use crate::path::PathRules;
+use crate::seccomp::{Arch, Context, KernelVersion, Profile, Program, SeccompError};
+use crate::ulimit::{Resource, Rlimit};
+
+/// A request that no host could meet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BoundError {
+    /// A word that is no capability.
+    #[error(transparent)]
+    Capability(#[from] CapabilityError),
+    /// A seccomp profile that can't be used.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
+    /// An OOM score out of range.
+    #[error("Invalid value {0}, range for oom score adj is [-1000, 1000]")]
+    OomScore(i64),
+}
+
+/// What is known of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Its architecture.
+    pub arch: Arch,
+    /// Its kernel.
+    pub kernel: KernelVersion,
+    /// How many CPUs it has.
+    pub cpus: u32,
+    /// What `ALL` and `--privileged` mean before any host's bounds: the daemon's own capabilities.
+    pub capabilities: Capabilities,
+}
+
+/// What a container asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// `--privileged`.
+    pub privileged: bool,
+    /// `--cap-add`.
+    pub cap_add: Vec<String>,
+    /// `--cap-drop`.
+    pub cap_drop: Vec<String>,
+    /// `--security-opt`.
+    pub security: SecurityOptions,
+    /// `--device`, looked up on the host; for a privileged container, everything in the host's `/dev`.
+    pub devices: Vec<(DeviceNode, Access)>,
+    /// `--device-cgroup-rule`.
+    pub device_rules: Vec<DeviceRule>,
+    /// `--ulimit`.
+    pub rlimits: Vec<Rlimit>,
+    /// `--oom-score-adj`.
+    pub oom_score_adj: i64,
+    /// Paths to hide instead of the default ones.
+    pub masked_paths: Option<Vec<String>>,
+    /// Paths to protect instead of the default ones.
+    pub read_only_paths: Option<Vec<String>>,
+}
+
+/// What a container gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Privileges {
+    /// The bounding set; also the permitted and effective sets of a process of root's. Inheritable and ambient sets
+    /// are empty, as in Docker.
+    pub capabilities: Capabilities,
+    /// Filters to apply, in this order.
+    pub seccomp: Vec<Program>,
+    /// Set `no_new_privs`.
+    pub no_new_privileges: bool,
+    /// Nodes for its `/dev`.
+    pub devices: Vec<DeviceNode>,
+    /// Rules for its device cgroup, in order; what no rule allows is refused.
+    pub device_rules: Vec<DeviceRule>,
+    /// Limits to set, one for each resource that is known of the host or asked for.
+    pub rlimits: Vec<Rlimit>,
+    /// The OOM score.
+    pub oom_score_adj: i32,
+    /// Paths to hide and to protect.
+    pub paths: PathRules,
+    /// Mount `/sys` writable.
+    pub writable_sysfs: bool,
+    /// Mount `/sys/fs/cgroup` writable.
+    pub writable_cgroups: bool,
+    /// AppArmor profile to change to; `None` for the machine's default one.
+    pub apparmor: Option<String>,
+    /// SELinux options, in order.
+    pub labels: Vec<String>,
+}
+
+/// What nothing on a host can exceed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Capabilities.
+    pub capabilities: Capabilities,
+    /// Device rules, as of a device cgroup.
+    pub devices: Vec<DeviceRule>,
+    /// Filters that everything on it runs under.
+    pub seccomp: Vec<Program>,
+    /// Everything on it runs with `no_new_privs`.
+    pub no_new_privileges: bool,
+    /// Limits of processes; hard ones can be raised only with `CAP_SYS_RESOURCE`.
+    pub rlimits: Vec<Rlimit>,
+    /// The lowest OOM score without `CAP_SYS_RESOURCE`.
+    pub oom_score_adj: i32,
+    /// Paths that stay hidden and protected.
+    pub paths: PathRules,
+    /// Whether `/sys` may be writable.
+    pub writable_sysfs: bool,
+    /// Whether `/sys/fs/cgroup` may be writable.
+    pub writable_cgroups: bool,
+    /// The AppArmor profile that everything on it stays in.
+    pub apparmor: Option<String>,
+}
+
+impl Bounds {
+    /// The machine's: what the daemon's own process may do, from the texts of its `/proc/self/status`,
+    /// `/proc/self/limits` and `/proc/self/oom_score_adj`.
+    pub fn machine(status: &str, limits: &str, oom_score_adj: &str) -> Result<Bounds, CapabilityError> {
+        let bounding = Capabilities::bounding_of(status)?;
+        Ok(Bounds {
+            capabilities: bounding.intersection(Capabilities::permitted_of(status)?),
+            devices: vec![DeviceRule::everything(true)],
+            seccomp: Vec::new(),
+            no_new_privileges: false,
+            rlimits: Rlimit::of_process(limits),
+            oom_score_adj: oom_score_adj.trim().parse().unwrap_or(0),
+            paths: PathRules::none(),
+            writable_sysfs: true,
+            writable_cgroups: true,
+            apparmor: None,
+        })
+    }
+
+    /// Those of a host that is a container with these privileges.
+    pub fn of(container: &Privileges) -> Bounds {
+        Bounds {
+            capabilities: container.capabilities,
+            devices: container.device_rules.clone(),
+            seccomp: container.seccomp.clone(),
+            no_new_privileges: container.no_new_privileges,
+            rlimits: container.rlimits.clone(),
+            oom_score_adj: container.oom_score_adj,
+            paths: container.paths.clone(),
+            writable_sysfs: container.writable_sysfs,
+            writable_cgroups: container.writable_cgroups,
+            apparmor: container.apparmor.clone(),
+        }
+    }
+
+    /// What a container with this request gets on this host, and what it does not get, in sentences.
+    pub fn bound(&self, request: &Request, machine: &Machine) -> Result<(Privileges, Vec<String>), BoundError> {
+        let mut warnings = Vec::new();
+        let capabilities = self.capabilities(request, machine, &mut warnings)?;
+        let (devices, device_rules) = self.devices(request, &mut warnings);
+        let privileges = Privileges {
+            capabilities,
+            seccomp: self.seccomp(request, capabilities, machine, &mut warnings)?,
+            no_new_privileges: self.no_new_privileges(request, &mut warnings),
+            devices,
+            device_rules,
+            rlimits: self.rlimits(request, &mut warnings),
+            oom_score_adj: self.oom_score(request, &mut warnings)?,
+            paths: self.paths(request, machine, &mut warnings),
+            writable_sysfs: request.privileged && self.writable_sysfs,
+            writable_cgroups: self.writable_cgroups(request, &mut warnings),
+            apparmor: self.apparmor(request, &mut warnings),
+            labels: request.security.labels.clone(),
+        };
+        Ok((privileges, warnings))
+    }
+
+    /// Capabilities of a process that `exec --privileged` starts in a container on this host.
+    pub fn privileged_exec(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn capabilities(
+        &self,
+        request: &Request,
+        machine: &Machine,
+        warnings: &mut Vec<String>,
+    ) -> Result<Capabilities, BoundError> {
+        let (add, drop) = (&request.cap_add, &request.cap_drop);
+        let asked = Capabilities::requested(add, drop, request.privileged, machine.capabilities)?;
+        let missing = asked.difference(self.capabilities);
+        let by_name = Capabilities::requested(&without_all(add), drop, false, Capabilities::NONE)?;
+        let named = missing.intersection(by_name);
+        if !named.is_empty() && !request.privileged {
+            warnings.push(left_out("capabilities", &named.names()));
+        }
+        if request.privileged && !missing.is_empty() {
+            warnings.push("privileged means the capabilities that this host has itself".to_owned());
+        } else if missing != named {
+            warnings.push("capability ALL means those that this host has itself".to_owned());
+        }
+        Ok(asked.intersection(self.capabilities))
+    }
+
+    fn seccomp(
+        &self,
+        request: &Request,
+        capabilities: Capabilities,
+        machine: &Machine,
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Program>, BoundError> {
+        let context = Context { arch: machine.arch, kernel: machine.kernel, capabilities };
+        let own = match (&request.security.seccomp, request.privileged) {
+            (SeccompChoice::Default, true) | (SeccompChoice::Unconfined, _) => None,
+            (SeccompChoice::Default, false) | (SeccompChoice::Builtin, _) => {
+                Profile::docker_default().compile(&context)?
+            }
+            (SeccompChoice::Profile(profile), _) => profile.compile(&context)?,
+        };
+        if request.security.seccomp == SeccompChoice::Unconfined && !self.seccomp.is_empty() {
+            warnings.push("seccomp=unconfined: the seccomp filter of this host stays in force".to_owned());
+        }
+        Ok(Program::stacked(self.seccomp.iter().cloned().chain(own).collect()))
+    }
+
+    fn no_new_privileges(&self, request: &Request, warnings: &mut Vec<String>) -> bool {
+        let asked = request.security.no_new_privileges;
+        if self.no_new_privileges && asked == Some(false) {
+            warnings.push("no-new-privileges=false: this host itself has no-new-privileges".to_owned());
+        }
+        self.no_new_privileges || asked.unwrap_or(false)
+    }
+
+    fn devices(&self, request: &Request, warnings: &mut Vec<String>) -> (Vec<DeviceNode>, Vec<DeviceRule>) {
+        let usable = |node: &DeviceNode, access: Access| {
+            !device::granted(&self.devices, &node.rule(access)).difference(Access::MAKE).is_empty()
+        };
+        let mut nodes: Vec<DeviceNode> = device::default_nodes();
+        let mut refused = Vec::new();
+        for (node, access) in &request.devices {
+            match usable(node, *access) {
+                true => {
+                    nodes.retain(|had| had.path != node.path);
+                    nodes.push(node.clone());
+                }
+                false => refused.push(node.path.clone()),
+            }
+        }
+        if !refused.is_empty() && !request.privileged {
+            warnings.push(left_out("devices", &refused));
+        }
+        (nodes, self.device_rules(request, warnings))
+    }
+
+    fn device_rules(&self, request: &Request, warnings: &mut Vec<String>) -> Vec<DeviceRule> {
+        let mut wanted = match request.privileged {
+            true => vec![DeviceRule::everything(true)],
+            false => device::default_rules(),
+        };
+        wanted.extend(request.devices.iter().map(|(node, access)| node.rule(*access)));
+        let (mut rules, mut refused) = device::bounded(&self.devices, &wanted);
+        if request.privileged && !refused.is_empty() {
+            warnings.push("privileged means the devices that this host has itself".to_owned());
+            refused.clear();
+        }
+        let (more, denied) = device::bounded(&self.devices, &request.device_rules);
+        rules.extend(more);
+        let denied: Vec<String> = denied.iter().map(DeviceRule::to_string).collect();
+        if !denied.is_empty() && !request.privileged {
+            warnings.push(left_out("device rules", &denied));
+        }
+        rules
+    }
+
+    fn rlimits(&self, request: &Request, warnings: &mut Vec<String>) -> Vec<Rlimit> {
+        let raises = self.capabilities.has(Capability::SYS_RESOURCE);
+        let mut limits = self.rlimits.clone();
+        for asked in &request.rlimits {
+            let had = limits.iter_mut().find(|had| had.resource == asked.resource);
+            match had {
+                Some(had) if raises || asked.hard <= had.hard => *had = *asked,
+                Some(had) => {
+                    let most = had.hard;
+                    *had = asked.at_most(most);
+                    warnings.push(format!("ulimit {asked}: this host's own hard limit holds, so it is {had}"));
+                }
+                None => limits.push(*asked),
+            }
+        }
+        limits
+    }
+
+    fn oom_score(&self, request: &Request, warnings: &mut Vec<String>) -> Result<i32, BoundError> {
+        let asked = oom_score(request.oom_score_adj)?;
+        if asked >= self.oom_score_adj || self.capabilities.has(Capability::SYS_RESOURCE) {
+            return Ok(asked);
+        }
+        if request.oom_score_adj != 0 {
+            let own = self.oom_score_adj;
+            warnings.push(format!("oom score {asked} is below this host's own, so it is {own}"));
+        }
+        Ok(self.oom_score_adj)
+    }
+
+    fn paths(&self, request: &Request, machine: &Machine, warnings: &mut Vec<String>) -> PathRules {
+        let open = request.privileged || request.security.system_paths_unconfined;
+        let base = if open { PathRules::none() } else { PathRules::docker_default(machine.cpus) };
+        let asked = PathRules {
+            masked: request.masked_paths.clone().unwrap_or(base.masked),
+            read_only: request.read_only_paths.clone().unwrap_or(base.read_only),
+        };
+        if !asked.covers(&self.paths) {
+            warnings.push("system paths that are masked or read-only on this host stay so".to_owned());
+        }
+        asked.joined(&self.paths)
+    }
+
+    fn writable_cgroups(&self, request: &Request, warnings: &mut Vec<String>) -> bool {
+        let asked = request.security.writable_cgroups.unwrap_or(request.privileged);
+        if asked && !self.writable_cgroups && !request.privileged {
+            warnings.push("writable-cgroups: cgroups are read-only on this host itself".to_owned());
+        }
+        asked && self.writable_cgroups
+    }
+
+    fn apparmor(&self, request: &Request, warnings: &mut Vec<String>) -> Option<String> {
+        let asked = request.security.apparmor.clone();
+        let asked = asked.or_else(|| request.privileged.then(|| "unconfined".to_owned()));
+        match &self.apparmor {
+            Some(own) if own != "unconfined" => {
+                if request.security.apparmor.as_ref().is_some_and(|other| other != own) {
+                    warnings.push(format!("apparmor: everything on this host stays in its own profile {own}"));
+                }
+                Some(own.clone())
+            }
+            _ => asked,
+        }
+    }
+}
+
+/// Checks an OOM score's range.
+pub fn oom_score(value: i64) -> Result<i32, BoundError> {
+    let score = i32::try_from(value).ok().filter(|score| (-1000..=1000).contains(score));
+    score.ok_or(BoundError::OomScore(value))
+}
+
+/// The limit of one resource in a list.
+pub fn rlimit_of(limits: &[Rlimit], resource: Resource) -> Option<&Rlimit> {
+    limits.iter().find(|limit| limit.resource == resource)
+}
+
+fn without_all(words: &[String]) -> Vec<String> {
+    words.iter().filter(|word| !word.eq_ignore_ascii_case("ALL")).cloned().collect()
+}
+
+fn left_out(what: &str, names: &[String]) -> String {
+    format!("{what} left out because this host does not have them: {}", names.join(", "))
+}

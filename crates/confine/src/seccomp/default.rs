@@ -1,0 +1,151 @@
+//! The default profile: equal in effect to that of Docker 28.
+//!
+//! Everything is refused with EPERM except what is listed. `tests/docker.rs` compares its answers with those recorded
+//! under the real one.
+
+use super::{Action, Condition, KernelVersion, Operator, Profile, Rule, When};
+
+const ENOSYS: u16 = 38;
+const EPERM: u16 = 1;
+const AF_VSOCK: u64 = 40;
+/// Flags of `clone` that make a namespace, time namespaces excepted.
+const NEW_NAMESPACE: u64 = 0x7e02_0000;
+/// What `personality` may be set to: Linux, Linux 32-bit, each with UNAME26, and the query.
+const PERSONALITIES: [u64; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+
+/// Calls that are always let through.
+const ALWAYS: &str = "\
+    accept accept4 access adjtimex alarm bind brk cachestat capget capset chdir chmod chown chown32 clock_adjtime \
+    clock_adjtime64 clock_getres clock_getres_time64 clock_gettime clock_gettime64 clock_nanosleep \
+    clock_nanosleep_time64 close close_range connect copy_file_range creat dup dup2 dup3 epoll_create \
+    epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2 epoll_wait epoll_wait_old eventfd eventfd2 \
+    execve execveat exit exit_group faccessat faccessat2 fadvise64 fadvise64_64 fallocate fanotify_mark fchdir \
+    fchmod fchmodat fchmodat2 fchown fchown32 fchownat fcntl fcntl64 fdatasync fgetxattr flistxattr flock fork \
+    fremovexattr fsetxattr fstat fstat64 fstatat64 fstatfs fstatfs64 fsync ftruncate ftruncate64 futex \
+    futex_requeue futex_time64 futex_wait futex_waitv futex_wake futimesat getcpu getcwd getdents getdents64 \
+    getegid getegid32 geteuid geteuid32 getgid getgid32 getgroups getgroups32 getitimer getpeername getpgid \
+    getpgrp getpid getppid getpriority getrandom getresgid getresgid32 getresuid getresuid32 getrlimit \
+    get_robust_list getrusage getsid getsockname getsockopt get_thread_area gettid gettimeofday getuid getuid32 \
+    getxattr getxattrat inotify_add_watch inotify_init inotify_init1 inotify_rm_watch io_cancel ioctl io_destroy \
+    io_getevents io_pgetevents io_pgetevents_time64 ioprio_get ioprio_set io_setup io_submit ipc kill \
+    landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lchown32 lgetxattr link linkat listen \
+    listmount listxattr listxattrat llistxattr _llseek lremovexattr lseek lsetxattr lstat lstat64 madvise \
+    map_shadow_stack membarrier memfd_create memfd_secret mincore mkdir mkdirat mknod mknodat mlock mlock2 \
+    mlockall mmap mmap2 mprotect mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedreceive_time64 \
+    mq_timedsend mq_timedsend_time64 mq_unlink mremap mseal msgctl msgget msgrcv msgsnd msync munlock munlockall \
+    munmap name_to_handle_at nanosleep newfstatat _newselect open openat openat2 pause pidfd_open \
+    pidfd_send_signal pipe pipe2 pkey_alloc pkey_free pkey_mprotect poll ppoll ppoll_time64 prctl pread64 preadv \
+    preadv2 prlimit64 process_mrelease pselect6 pselect6_time64 pwrite64 pwritev pwritev2 read readahead readlink \
+    readlinkat readv recv recvfrom recvmmsg recvmmsg_time64 recvmsg remap_file_pages removexattr removexattrat \
+    rename renameat renameat2 restart_syscall riscv_hwprobe rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask \
+    rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_sigtimedwait_time64 rt_tgsigqueueinfo \
+    sched_getaffinity sched_getattr sched_getparam sched_get_priority_max sched_get_priority_min \
+    sched_getscheduler sched_rr_get_interval sched_rr_get_interval_time64 sched_setaffinity sched_setattr \
+    sched_setparam sched_setscheduler sched_yield seccomp select semctl semget semop semtimedop semtimedop_time64 \
+    send sendfile sendfile64 sendmmsg sendmsg sendto setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 \
+    setgroups setgroups32 setitimer setpgid setpriority setregid setregid32 setresgid setresgid32 setresuid \
+    setresuid32 setreuid setreuid32 setrlimit set_robust_list setsid setsockopt set_thread_area set_tid_address \
+    setuid setuid32 setxattr setxattrat shmat shmctl shmdt shmget shutdown sigaltstack signalfd signalfd4 \
+    sigprocmask sigreturn socketcall socketpair splice stat stat64 statfs statfs64 statmount statx symlink \
+    symlinkat sync sync_file_range syncfs sysinfo tee tgkill time timer_create timer_delete timer_getoverrun \
+    timer_gettime timer_gettime64 timer_settime timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64 \
+    timerfd_settime timerfd_settime64 times tkill truncate truncate64 ugetrlimit umask uname unlink unlinkat \
+    uretprobe utime utimensat utimensat_time64 utimes vfork vmsplice wait4 waitid waitpid write writev";
+
+/// Calls that are let through on some machines.
+const BY_ARCH: [(&str, &str); 6] = [
+    ("ppc64le", "sync_file_range2 swapcontext"),
+    ("arm arm64", "arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls"),
+    ("amd64 x32", "arch_prctl"),
+    ("amd64 x32 x86", "modify_ldt"),
+    ("s390 s390x", "s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr"),
+    ("riscv64", "riscv_flush_icache"),
+];
+
+/// Calls that are let through with a capability.
+const BY_CAPABILITY: [(&str, &str); 14] = [
+    ("CAP_DAC_READ_SEARCH", "open_by_handle_at"),
+    (
+        "CAP_SYS_ADMIN",
+        "bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie lsm_get_self_attr \
+         lsm_list_modules lsm_set_self_attr mount mount_setattr move_mount open_tree perf_event_open quotactl \
+         quotactl_fd setdomainname sethostname setns syslog umount umount2 unshare",
+    ),
+    ("CAP_SYS_BOOT", "reboot"),
+    ("CAP_SYS_CHROOT", "chroot"),
+    ("CAP_SYS_MODULE", "delete_module init_module finit_module"),
+    ("CAP_SYS_PACCT", "acct"),
+    ("CAP_SYS_PTRACE", "kcmp pidfd_getfd process_madvise process_vm_readv process_vm_writev ptrace"),
+    ("CAP_SYS_RAWIO", "iopl ioperm"),
+    ("CAP_SYS_TIME", "settimeofday stime clock_settime clock_settime64"),
+    ("CAP_SYS_TTY_CONFIG", "vhangup"),
+    ("CAP_SYS_NICE", "get_mempolicy mbind set_mempolicy set_mempolicy_home_node"),
+    ("CAP_SYSLOG", "syslog"),
+    ("CAP_BPF", "bpf"),
+    ("CAP_PERFMON", "perf_event_open"),
+];
+
+impl Profile {
+    /// The profile of a container that asks for none.
+    pub fn docker_default() -> Profile {
+        let mut rules = vec![allow(ALWAYS), traced(), conditional("socket", 0, Operator::NotEqual, AF_VSOCK)];
+        rules.extend(PERSONALITIES.map(|value| conditional("personality", 0, Operator::Equal, value)));
+        rules.extend(BY_ARCH.map(|(arches, names)| {
+            let includes = When { arches: words(arches), ..When::default() };
+            Rule { includes, ..allow(names) }
+        }));
+        rules.extend(BY_CAPABILITY.map(|(capability, names)| {
+            let includes = When { capabilities: words(capability), ..When::default() };
+            Rule { includes, ..allow(names) }
+        }));
+        rules.extend([clone(), clone3()]);
+        let map = |main: &str, more: &str| (main.to_owned(), words(more));
+        Profile {
+            default_action: Action::Errno(EPERM),
+            arch_map: vec![
+                map("SCMP_ARCH_X86_64", "SCMP_ARCH_X86 SCMP_ARCH_X32"),
+                map("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
+            ],
+            architectures: Vec::new(),
+            rules,
+        }
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn allow(names: &str) -> Rule {
+    Rule {
+        names: words(names),
+        action: Action::Allow,
+        conditions: Vec::new(),
+        includes: When::default(),
+        excludes: When::default(),
+    }
+}
+
+fn conditional(name: &str, index: u8, operator: Operator, value: u64) -> Rule {
+    let condition = Condition { index, operator, value, value_two: 0 };
+    Rule { conditions: vec![condition], ..allow(name) }
+}
+
+/// Before Linux 4.8 a tracer could get round a filter.
+fn traced() -> Rule {
+    let includes = When { min_kernel: Some(KernelVersion { major: 4, minor: 8 }), ..When::default() };
+    Rule { includes, ..allow("process_vm_readv process_vm_writev ptrace") }
+}
+
+fn without_admin() -> When {
+    When { capabilities: words("CAP_SYS_ADMIN"), ..When::default() }
+}
+
+fn clone() -> Rule {
+    Rule { excludes: without_admin(), ..conditional("clone", 0, Operator::MaskedEqual, NEW_NAMESPACE) }
+}
+
+/// Its flags are in memory, where a filter can't look, so a C library has to fall back to `clone`.
+fn clone3() -> Rule {
+    Rule { action: Action::Errno(ENOSYS), excludes: without_admin(), ..allow("clone3") }
+}
