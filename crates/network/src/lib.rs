@@ -1,1 +1,32 @@
-//! network
+//! Bridges, addresses, NAT and published ports in a given network namespace.
+//!
+//! Vocabulary: a *namespace* is a network namespace held by a descriptor; a *host* is a namespace that
+//! has bridges; a *sandbox* is a container's namespace; an *endpoint* is a sandbox's interface on a
+//! bridge; a *publication* leads a port of the host to a port of a container.
+//!
+//! All calls block and may come from any thread. The crate speaks netlink only and starts no program;
+//! it keeps no records: what should be there is told to it, and it makes the namespace so.
+
+mod beside;
+mod bridge;
+mod error;
+mod firewall;
+mod host;
+mod ipam;
+mod link;
+mod mac;
+mod namespace;
+mod netlink;
+mod nft;
+mod ports;
+
+pub use bridge::{Bridge, Endpoint, host_ifname};
+pub use error::{NetworkError, Result};
+pub use firewall::Publication;
+pub use host::{HostNetwork, Wanted, addresses, default_gateway, interface_stats, links, routes};
+pub use ipam::{Ipam, IpamError, default_pools, first_free, overlap};
+pub use ipnet::{IpNet, Ipv4Net};
+pub use link::{Link, LinkAddress, LinkStats, Route};
+pub use mac::{InvalidMac, MacAddr};
+pub use namespace::Namespace;
+pub use ports::{PortRequest, PortReservation};

@@ -1,0 +1,84 @@
+//! Hardware addresses.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{NetworkError, Result};
+
+/// An Ethernet address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacAddr([u8; 6]);
+
+/// Text that is no Ethernet address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid MAC address: {0}")]
+pub struct InvalidMac(pub String);
+
+impl MacAddr {
+    /// An address by its bytes.
+    pub const fn new(octets: [u8; 6]) -> Self {
+        Self(octets)
+    }
+
+    /// A random address: unicast, locally administered, as Docker 28 gives them.
+    pub fn random() -> Result<Self> {
+        let mut octets = [0; 6];
+        rustix::rand::getrandom(&mut octets, rustix::rand::GetRandomFlags::empty())
+            .map_err(|e| NetworkError::Namespace { operation: "get random bytes", source: e.into() })?;
+        octets[0] = (octets[0] & 0xfc) | 0x02;
+        Ok(Self(octets))
+    }
+
+    /// Its bytes.
+    pub const fn octets(self) -> [u8; 6] {
+        self.0
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl FromStr for MacAddr {
+    type Err = InvalidMac;
+    fn from_str(s: &str) -> std::result::Result<Self, InvalidMac> {
+        let invalid = || InvalidMac(s.to_owned());
+        let parts: Vec<&str> = s.split([':', '-']).collect();
+        let mut octets = [0; 6];
+        if parts.len() != octets.len() {
+            return Err(invalid());
+        }
+        for (octet, part) in octets.iter_mut().zip(parts) {
+            if part.len() != 2 || part.starts_with('+') {
+                return Err(invalid());
+            }
+            *octet = u8::from_str_radix(part, 16).map_err(|_| invalid())?;
+        }
+        Ok(Self(octets))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_back() {
+        let mac: MacAddr = "02:42:AC-11-00:02".parse().unwrap();
+        assert_eq!(mac.to_string(), "02:42:ac:11:00:02");
+        for wrong in ["", "02:42", "02:42:ac:11:00:+2", "02:42:ac:11:00:02:03", "2:42:ac:11:00:02", "zz:42:ac:11:00:02"]
+        {
+            assert!(wrong.parse::<MacAddr>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn random_ones_are_local_unicast() {
+        for _ in 0..64 {
+            assert_eq!(MacAddr::random().unwrap().octets()[0] & 3, 2);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Ports of a host, reserved for containers.
+//!
+//! A reservation binds sockets in the host's namespace, so that no other process takes the port, and
+//! remembers which container's port it is, so that a second container gets the right error. TCP sockets
+//! are bound but do not listen: a connection that no rule leads away is refused, not left to hang.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+
+use droste_model::port::Protocol;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+
+use crate::error::{NetworkError, Result};
+use crate::firewall::Publication;
+use crate::namespace::{Namespace, lock};
+
+/// A port that a container asks of its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortRequest {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The host's address; none for all, IPv4 and IPv6.
+    pub host_ip: Option<IpAddr>,
+    /// First and last acceptable port; none for an ephemeral one.
+    pub host_ports: Option<(u16, u16)>,
+    /// The container's address and port.
+    pub target: SocketAddrV4,
+}
+
+/// A port of the host that belongs to a container as long as this value lives.
+#[derive(Debug)]
+pub struct PortReservation {
+    protocol: Protocol,
+    bindings: Vec<Binding>,
+    target: SocketAddrV4,
+    table: Arc<Mutex<PortTable>>,
+}
+
+#[derive(Debug)]
+struct Binding {
+    address: SocketAddr,
+    /// None for SCTP, whose sockets the kernel may lack: then only containers are told apart.
+    socket: Option<OwnedFd>,
+}
+
+/// The ports of one host that containers have.
+#[derive(Debug, Default)]
+pub(crate) struct PortTable {
+    taken: BTreeMap<(Protocol, u16), Vec<IpAddr>>,
+    next_ephemeral: u16,
+}
+
+impl PortReservation {
+    /// Where the port is, as `docker ps` shows it: IPv4 first.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.bindings.iter().map(|b| b.address)
+    }
+
+    /// The host's port.
+    pub fn port(&self) -> u16 {
+        self.bindings.first().map_or(0, |b| b.address.port())
+    }
+
+    /// The protocol.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The container's address and port.
+    pub fn target(&self) -> SocketAddrV4 {
+        self.target
+    }
+
+    /// What to publish for it: its IPv4 side.
+    pub fn publications(&self) -> Vec<Publication> {
+        let v4 = self.bindings.iter().filter_map(|b| match b.address {
+            SocketAddr::V4(address) => Some(*address.ip()),
+            SocketAddr::V6(_) => None,
+        });
+        v4.map(|ip| Publication {
+            protocol: self.protocol,
+            host_ip: Some(ip).filter(|ip| !ip.is_unspecified()),
+            host_port: self.port(),
+            target: self.target,
+        })
+        .collect()
+    }
+
+    /// Copies of its IPv6 sockets, bound, for a relay.
+    pub(crate) fn v6_sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let v6 = self.bindings.iter().filter(|b| b.address.is_ipv6());
+        v6.filter_map(|b| b.socket.as_ref()).map(OwnedFd::try_clone).collect()
+    }
+}
+
+impl Drop for PortReservation {
+    fn drop(&mut self) {
+        let mut table = lock(&self.table);
+        for binding in &self.bindings {
+            table.release(self.protocol, binding.address);
+        }
+    }
+}
+
+/// Linux's own default of `ip_local_port_range`, for a kernel that does not say.
+const EPHEMERAL: (u16, u16) = (32768, 60999);
+
+impl PortTable {
+    /// Reserves all that is asked for in a namespace, or nothing.
+    pub(crate) fn reserve(
+        table: &Arc<Mutex<Self>>,
+        namespace: &Namespace,
+        requests: &[PortRequest],
+    ) -> Result<Vec<PortReservation>> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        namespace.run_in(|| requests.iter().map(|request| reserve_one(table, request)).collect())?
+    }
+
+    fn candidates(&mut self, request: &PortRequest) -> Vec<u16> {
+        if let Some((first, last)) = request.host_ports {
+            return (first..=last).collect();
+        }
+        let (first, last) = ephemeral_range();
+        let next = if (first..=last).contains(&self.next_ephemeral) { self.next_ephemeral } else { first };
+        (next..=last).chain(first..next).collect()
+    }
+
+    /// The address that already has the port, if one does.
+    fn holder(&self, protocol: Protocol, address: SocketAddr) -> Option<IpAddr> {
+        let ip = address.ip();
+        let clash = |held: &&IpAddr| {
+            held.is_ipv4() == ip.is_ipv4() && (**held == ip || held.is_unspecified() || ip.is_unspecified())
+        };
+        self.taken.get(&(protocol, address.port()))?.iter().find(clash).copied()
+    }
+
+    fn release(&mut self, protocol: Protocol, address: SocketAddr) {
+        let key = (protocol, address.port());
+        if let Some(held) = self.taken.get_mut(&key) {
+            if let Some(at) = held.iter().position(|ip| *ip == address.ip()) {
+                held.swap_remove(at);
+            }
+            if held.is_empty() {
+                self.taken.remove(&key);
+            }
+        }
+    }
+}
+
+/// Takes the first acceptable port that is free. The caller's thread is in the host's namespace.
+fn reserve_one(shared: &Arc<Mutex<PortTable>>, request: &PortRequest) -> Result<PortReservation> {
+    let mut table = lock(shared);
+    let mut refused = None;
+    for port in table.candidates(request) {
+        match bind_all(&table, request, port) {
+            Ok(bindings) => {
+                for binding in &bindings {
+                    let held = table.taken.entry((request.protocol, port)).or_default();
+                    held.push(binding.address.ip());
+                }
+                if request.host_ports.is_none() {
+                    table.next_ephemeral = port.saturating_add(1);
+                }
+                let (protocol, target) = (request.protocol, request.target);
+                return Ok(PortReservation { protocol, bindings, target, table: Arc::clone(shared) });
+            }
+            Err(error) if is_busy(&error) => refused = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match refused {
+        Some(error) if request.host_ports.is_some() => Err(error),
+        _ => Err(NetworkError::PortsExhausted),
+    }
+}
+
+/// Binds one port at every address that is asked for.
+fn bind_all(table: &PortTable, request: &PortRequest, port: u16) -> Result<Vec<Binding>> {
+    let addresses: Vec<IpAddr> = match request.host_ip {
+        Some(ip) => vec![ip],
+        None => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+    };
+    let mut bindings = Vec::new();
+    for ip in addresses {
+        let address = SocketAddr::new(ip, port);
+        if let Some(holder) = table.holder(request.protocol, address) {
+            return Err(NetworkError::PortAllocated { address: SocketAddr::new(holder, port) });
+        }
+        match bind(request.protocol, address) {
+            Ok(socket) => bindings.push(Binding { address, socket }),
+            // A namespace without IPv6 has its ports at IPv4 addresses only.
+            Err(error) if request.host_ip.is_none() && ip.is_ipv6() && !in_use(&error) => {}
+            Err(source) => return Err(port_busy(request, address, source)),
+        }
+    }
+    Ok(bindings)
+}
+
+fn bind(protocol: Protocol, address: SocketAddr) -> io::Result<Option<OwnedFd>> {
+    let (kind, protocol) = match protocol {
+        Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
+        Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
+        Protocol::Sctp => return Ok(None),
+    };
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol))?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    // Connections that wait out their end do not count, sockets that listen do. Afterwards the option is
+    // taken back: while this socket is bound, nobody else can listen.
+    let stream = kind == SocketType::STREAM;
+    if stream {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    if stream {
+        sockopt::set_socket_reuseaddr(&socket, false)?;
+    }
+    Ok(Some(socket))
+}
+
+fn port_busy(request: &PortRequest, address: SocketAddr, source: io::Error) -> NetworkError {
+    NetworkError::PortBusy { address, target: request.target.into(), protocol: request.protocol.as_str(), source }
+}
+
+fn is_busy(error: &NetworkError) -> bool {
+    match error {
+        NetworkError::PortAllocated { .. } => true,
+        NetworkError::PortBusy { source, .. } => in_use(source),
+        _ => false,
+    }
+}
+
+fn in_use(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
+fn ephemeral_range() -> (u16, u16) {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let mut words = text.split_whitespace().map(str::parse);
+    match (words.next(), words.next()) {
+        (Some(Ok(first)), Some(Ok(last))) if first <= last => (first, last),
+        _ => EPHEMERAL,
+    }
+}
