@@ -68,9 +68,9 @@ impl Platform {
         may.checked_sub(has)
     }
 
-    /// Whether an image for `self` serves one who asks for `wanted`.
-    pub fn serves(&self, wanted: &Platform) -> bool {
-        self.rank_for(wanted).is_some()
+    /// Whether an image for `image` serves one who asks for `self`.
+    pub fn matches(&self, image: &Platform) -> bool {
+        image.rank_for(self).is_some()
     }
 
     fn normal(self) -> Self {
