@@ -1,5 +1,22 @@
 //! Docker's API as its clients use it, case by case. Each test is a topic; each line in it a case.
 //! `make test-against-docker` runs the same cases against the real Docker, which proves the cases.
-#![allow(unused_crate_dependencies)]
 
+use droste_test_support::Reply;
+
+mod create;
+mod events;
+mod files;
+mod images;
+mod inspect;
+mod lifecycle;
+mod lists;
+mod network;
+mod process;
+mod streams;
 mod system;
+
+/// Reads a reply as the type that bollard, a client, has for it.
+fn typed<T: serde::de::DeserializeOwned>(reply: &Reply) -> T {
+    serde_json::from_slice(&reply.body)
+        .unwrap_or_else(|e| panic!("{}: bollard can't read it: {e}: {}", reply.label, reply.text()))
+}
