@@ -1,0 +1,15 @@
+//! The system calls that no library wraps safely. This folder, the shim and the init are the only places with `unsafe`.
+#![allow(unsafe_code)]
+
+pub mod bpf;
+pub mod mount;
+pub mod process;
+pub mod seccomp;
+pub mod signal;
+
+use std::io;
+
+/// Turns the result of a libc call into a `Result`.
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

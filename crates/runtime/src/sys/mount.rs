@@ -1,0 +1,56 @@
+//! `mount_setattr`, which rustix does not have.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use super::check;
+use crate::plan::{MountFlags, Propagation};
+
+const ATIME_MASK: u64 = 0x70;
+
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns: u64,
+}
+
+/// Adds flags to the mount behind `mount`, and sets its propagation.
+///
+/// # Errors
+/// When the kernel refuses; nothing is changed then.
+pub fn set_attributes(
+    mount: BorrowedFd<'_>,
+    flags: MountFlags,
+    propagation: Option<Propagation>,
+    recursive: bool,
+) -> io::Result<()> {
+    let attr = MountAttr {
+        set: flags.0,
+        clear: if flags.0 & ATIME_MASK == 0 { 0 } else { ATIME_MASK },
+        propagation: propagation.map_or(0, propagation_bit),
+        userns: 0,
+    };
+    let at = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, `attr` lives for the call and its true size is given.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            at,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    })
+    .map(drop)
+}
+
+fn propagation_bit(propagation: Propagation) -> u64 {
+    match propagation {
+        Propagation::Private => libc::MS_PRIVATE,
+        Propagation::Slave => libc::MS_SLAVE,
+        Propagation::Shared => libc::MS_SHARED,
+    }
+}
