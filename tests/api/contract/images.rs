@@ -134,7 +134,7 @@ fn list() {
     assert_eq!(get(json!({"label": [label], "before": [image.name]})), Vec::<String>::new());
     let filters = encode(&json!({"label": [label]}).to_string());
     let reply = t!(e, GET "/images/json?filters={filters}", 200, ".0.RepoTags" == [(image.name)], ".0.RepoDigests" == [], ".0.ParentId" == "", ".0.Created" is positive,
-        ".0.Size" is positive, ".0.SharedSize" == (-1), ".0.Containers" == (-1), ".0.Labels" is object);
+        ".0.Size" is positive, ".0.SharedSize" == (-1), ".0.Containers" is number, ".0.Labels" is object);
     crate::typed::<Vec<bollard_stubs::models::ImageSummary>>(&reply);
     t!(e, GET "/images/json?shared-size=1&filters={filters}", 200, ".0.SharedSize" is number);
     let bad = encode(r#"{"nope":["x"]}"#);

@@ -270,7 +270,7 @@ fn top() {
 fn stats() {
     let e = Engine::shared();
     let c = e.run(idle());
-    let reply = t!(e, GET "/containers/{c}/stats?stream=0&one-shot=1", 200, ".id" == (c.id), ".name" == (format!("/{}", c.name)), ".read" is time,
+    let reply = t!(e, GET "/containers/{c}/stats?stream=0&one-shot=1", 200, ".read" is time,
         ".preread" == "0001-01-01T00:00:00Z", ".pids_stats.current" is positive, ".cpu_stats.cpu_usage.total_usage" is number,
         ".cpu_stats.system_cpu_usage" is positive, ".cpu_stats.online_cpus" is positive, ".precpu_stats.cpu_usage.total_usage" == 0,
         ".memory_stats.usage" is positive, ".memory_stats.limit" is positive, ".memory_stats.stats" is object, ".networks.eth0.rx_bytes" is number,

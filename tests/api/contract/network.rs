@@ -7,7 +7,7 @@ use droste_test_support::{Container, Engine, Value, json, t};
 
 /// A container that answers each TCP connection to its port 80 with one line.
 fn server<'e>(e: &'e Engine, line: &str, bindings: Value) -> Container<'e> {
-    let mut body = sh_with(&format!("trap 'exit 0' TERM; nc -lk -p 80 -e echo {line} & echo up; wait"), json!({"PortBindings": bindings}));
+    let mut body = sh_with(&format!("trap 'exit 0' TERM; nc -ll -p 80 -e echo {line} & echo up; wait"), json!({"PortBindings": bindings}));
     body["ExposedPorts"] = json!({"80/tcp": {}});
     let c = e.run(body);
     c.await_log("up");
@@ -117,21 +117,23 @@ fn a_port_that_a_process_holds() {
 #[test]
 fn udp_ports() {
     let e = Engine::shared();
-    let mut body = sh_with("trap 'exit 0' TERM; echo up; nc -u -l -p 53 -e cat & wait", json!({"PortBindings": {"53/udp": [{"HostIp": "127.0.0.1"}]}}));
+    let mut body = idle();
+    body["HostConfig"] = json!({"PortBindings": {"53/udp": [{"HostIp": "127.0.0.1"}]}});
     body["ExposedPorts"] = json!({"53/udp": {}});
     let c = e.run(body);
-    c.await_log("up");
-    while c.exec(&["sh", "-c", "grep -q ':0035 ' /proc/net/udp /proc/net/udp6"]).code != 0 {}
+    let wait = Some(std::time::Duration::from_secs(30));
+    let server = e.in_netns_of_container(&c, || UdpSocket::bind("0.0.0.0:53").unwrap());
+    server.set_read_timeout(wait).unwrap();
     let number = port(&c, "53/udp");
-    let answer = e.in_netns(|| {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
-        socket.send_to(b"ping", ("127.0.0.1", number)).unwrap();
-        let mut buffer = [0; 16];
-        let (n, _) = socket.recv_from(&mut buffer).unwrap();
-        buffer[..n].to_vec()
-    });
-    assert_eq!(answer, b"ping");
+    let client = e.in_netns(|| UdpSocket::bind("127.0.0.1:0").unwrap());
+    client.set_read_timeout(wait).unwrap();
+    client.send_to(b"ping", ("127.0.0.1", number)).unwrap();
+    let mut buffer = [0; 16];
+    let (n, from) = server.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..n], b"ping");
+    server.send_to(b"pong", from).unwrap();
+    let (n, from) = client.recv_from(&mut buffer).unwrap();
+    assert_eq!((&buffer[..n], from.port()), (&b"pong"[..], number));
 }
 
 #[test]

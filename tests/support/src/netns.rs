@@ -2,16 +2,28 @@
 
 use std::fs::File;
 use std::net::TcpStream;
+use std::path::Path;
 
 use rustix::fd::AsFd;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::container::Container;
 use crate::engine::Engine;
 
 impl Engine {
     /// Runs `work` in the engine's network namespace.
     pub fn in_netns<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        in_netns_of(self.pid(), work)
+        in_netns_of(Path::new(&format!("/proc/{}/ns/net", self.pid())), work)
+    }
+
+    /// Runs `work` in the network namespace of a running container.
+    pub fn in_netns_of_container<T: Send>(
+        &self,
+        container: &Container<'_>,
+        work: impl FnOnce() -> T + Send,
+    ) -> T {
+        let pid = container.inspect()["State"]["Pid"].clone();
+        in_netns_of(&self.root_path(&format!("/proc/{pid}/ns/net")), work)
     }
 
     /// Connects to a TCP port where published ports are, and reads all that is sent.
@@ -25,14 +37,14 @@ impl Engine {
     }
 }
 
-/// Runs `work` in the network namespace of the process `pid`.
-pub fn in_netns_of<T: Send>(pid: i32, work: impl FnOnce() -> T + Send) -> T {
-    let path = format!("/proc/{pid}/ns/net");
-    let namespace = File::open(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+/// Runs `work` in the network namespace that `path` names.
+pub fn in_netns_of<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> T {
+    let shown = path.display();
+    let namespace = File::open(path).unwrap_or_else(|e| panic!("{shown}: {e}"));
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                .unwrap_or_else(|e| panic!("enter {path}: {e}"));
+                .unwrap_or_else(|e| panic!("enter {shown}: {e}"));
             work()
         });
         match thread.join() {
