@@ -60,12 +60,13 @@ impl Engine {
     /// A Droste of the caller's own with more daemon options.
     pub fn start_droste(options: &[&str]) -> Self {
         require_root();
+        let program = droste_program();
         let dir = tempfile::Builder::new()
             .prefix("droste-test-")
             .tempdir_in("/var/tmp")
             .expect("make a directory in /var/tmp")
             .keep();
-        let guard = Guard::spawn(&dir, options);
+        let guard = Guard::spawn(&program, &dir, options);
         log_on_panic(dir.join("log"));
         let engine = Self {
             socket: dir.join("docker.sock"),
@@ -174,7 +175,7 @@ impl Engine {
 }
 
 impl Guard {
-    fn spawn(dir: &Path, options: &[&str]) -> Self {
+    fn spawn(program: &Path, dir: &Path, options: &[&str]) -> Self {
         let script = dir.join("guard.sh");
         std::fs::write(&script, include_str!("guard.sh")).expect("write the guard");
         let errors = std::fs::File::create(dir.join("guard.log")).expect("create the guard's log");
@@ -182,7 +183,7 @@ impl Guard {
             .arg(&script)
             .arg("outer")
             .arg(dir)
-            .arg(droste_program())
+            .arg(program)
             .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
