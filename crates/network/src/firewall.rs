@@ -47,20 +47,25 @@ const TYPE_PORT: u32 = 13;
 const TYPE_INTERFACE: u32 = 41;
 
 /// Interface names of all bridges.
-const BRIDGES: Set = Set { name: "bridges", key: (TYPE_INTERFACE, 16), data: None };
+const BRIDGES: Set = set("bridges", (TYPE_INTERFACE, 16), None);
 /// Interface names of the bridges whose containers' sources are masked.
-const MASQUERADE: Set = Set { name: "masquerade", key: (TYPE_INTERFACE, 16), data: None };
+const MASQUERADE: Set = set("masquerade", (TYPE_INTERFACE, 16), None);
 /// Pairs of input and output between which containers may speak.
-const PEERS: Set = Set { name: "peers", key: (concat(&[TYPE_INTERFACE, TYPE_INTERFACE]), 32), data: None };
+const PEERS: Set = set("peers", (concat(&[TYPE_INTERFACE, TYPE_INTERFACE]), 32), None);
+/// The bridges' subnets. A packet that br_netfilter leads across a bridge has no input interface any more.
+const SUBNETS: Set = Set { intervals: true, ..set("subnets", (TYPE_IPV4, 4), None) };
 /// Protocol and port → address and port.
-const PORTS: Set = Set { name: "ports", key: (concat(&[TYPE_PROTOCOL, TYPE_PORT]), 8), data: Some(TARGET) };
+const PORTS: Set = set("ports", (concat(&[TYPE_PROTOCOL, TYPE_PORT]), 8), Some(TARGET));
 /// Address, protocol and port → address and port.
-const PORTS_AT: Set =
-    Set { name: "ports_at", key: (concat(&[TYPE_IPV4, TYPE_PROTOCOL, TYPE_PORT]), 12), data: Some(TARGET) };
+const PORTS_AT: Set = set("ports_at", (concat(&[TYPE_IPV4, TYPE_PROTOCOL, TYPE_PORT]), 12), Some(TARGET));
 const TARGET: (u32, u32) = (concat(&[TYPE_IPV4, TYPE_PORT]), 8);
 
+const fn set(name: &'static str, key: (u32, u32), data: Option<(u32, u32)>) -> Set {
+    Set { name, key, data, intervals: false }
+}
+
 /// All sets, in the order in which their contents are listed.
-pub(crate) const SETS: [Set; 5] = [BRIDGES, MASQUERADE, PEERS, PORTS, PORTS_AT];
+pub(crate) const SETS: [Set; 6] = [BRIDGES, MASQUERADE, PEERS, SUBNETS, PORTS, PORTS_AT];
 
 /// nft's number for a concatenation: six bits each.
 const fn concat(types: &[u32]) -> u32 {
@@ -107,7 +112,7 @@ pub(crate) fn replace(table: &str, desired: &Desired) -> Batch {
 }
 
 /// What each set contains, sorted.
-pub(crate) fn contents(desired: &Desired) -> [(&'static str, Vec<Element>); 5] {
+pub(crate) fn contents(desired: &Desired) -> [(&'static str, Vec<Element>); 6] {
     let mut all = SETS.map(|set| (set.name, Vec::new()));
     for bridge in desired.bridges.values() {
         for (set, element) in bridge_elements(bridge) {
@@ -118,25 +123,39 @@ pub(crate) fn contents(desired: &Desired) -> [(&'static str, Vec<Element>); 5] {
         let (set, element) = port_element(port);
         push(&mut all, set, element);
     }
-    all.iter_mut().for_each(|(_, elements)| elements.sort());
+    all.iter_mut().for_each(|(_, elements)| join_neighbours(elements));
     all
 }
 
-fn push(all: &mut [(&'static str, Vec<Element>); 5], set: &str, element: Element) {
+/// Sorts elements, and joins an interval to one that begins where it ends.
+fn join_neighbours(elements: &mut Vec<Element>) {
+    elements.sort();
+    let ends: BTreeSet<_> = elements.iter().filter(|e| e.end).map(|e| e.key.clone()).collect();
+    let starts: BTreeSet<_> = elements.iter().filter(|e| !e.end).map(|e| e.key.clone()).collect();
+    elements.retain(|e| !(ends.contains(&e.key) && starts.contains(&e.key)));
+}
+
+fn push(all: &mut [(&'static str, Vec<Element>); 6], set: &str, element: Element) {
     if let Some((_, elements)) = all.iter_mut().find(|(name, _)| *name == set) {
         elements.push(element);
     }
 }
 
 /// The elements that a bridge needs.
-pub(crate) fn bridge_elements(bridge: &Bridge) -> Vec<(&'static str, Element)> {
+fn bridge_elements(bridge: &Bridge) -> Vec<(&'static str, Element)> {
     let name = interface_name(&bridge.name);
-    let mut all = vec![(BRIDGES.name, (name.clone(), None))];
+    let mut all = vec![(BRIDGES.name, Element::key(name.clone()))];
     if bridge.masquerade {
-        all.push((MASQUERADE.name, (name.clone(), None)));
+        all.push((MASQUERADE.name, Element::key(name.clone())));
     }
     if bridge.icc {
-        all.push((PEERS.name, ([name.clone(), name].concat(), None)));
+        all.push((PEERS.name, Element::key([name.clone(), name].concat())));
+    }
+    all.push((SUBNETS.name, Element::key(bridge.subnet.network().octets().to_vec())));
+    // The end is the first address after it; a subnet at the very end of all addresses has none.
+    if let Some(end) = u32::from(bridge.subnet.broadcast()).checked_add(1) {
+        let end = Element { end: true, ..Element::key(end.to_be_bytes().to_vec()) };
+        all.push((SUBNETS.name, end));
     }
     all
 }
@@ -149,7 +168,7 @@ pub(crate) fn port_element(port: &Publication) -> (&'static str, Element) {
     let mut target = port.target.ip().octets().to_vec();
     target.extend_from_slice(&port_word(port.target.port()));
     let set = if port.host_ip.is_some() { PORTS_AT.name } else { PORTS.name };
-    (set, (key, Some(target)))
+    (set, Element { key, data: Some(target), end: false })
 }
 
 fn port_word(port: u16) -> [u8; 4] {
@@ -226,7 +245,8 @@ fn postrouting_rules() -> Vec<Draft> {
     local.extend(output_in(&BRIDGES, false));
     local.push(Expr::Masquerade);
     let mut hairpin = with_status(STATUS_DST_NAT);
-    hairpin.extend(input_in(&BRIDGES, false));
+    hairpin.push(Expr::Payload { base: 1, offset: 12, length: 4, register: NFT_REG_1 });
+    hairpin.push(Expr::InSet { set: SUBNETS.name, negate: false });
     hairpin.extend(output_in(&BRIDGES, false));
     hairpin.push(Expr::Masquerade);
     vec![
@@ -309,4 +329,38 @@ pub(crate) fn admission(bridge: &str, mark: &str) -> [Rule; 2] {
 /// How such a rule is recognised.
 pub(crate) fn admission_comment(bridge: &str, mark: &str, input: bool) -> String {
     format!("{mark} {bridge} {}", if input { "out" } else { "in" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_subnets_are_one_interval() {
+        let mut desired = Desired::default();
+        for (name, subnet) in
+            [("a", "172.17.0.0/16"), ("b", "172.18.0.0/16"), ("c", "10.0.0.0/8"), ("d", "192.0.0.0/2")]
+        {
+            desired.bridges.insert(name.to_owned(), Bridge::new(name, subnet.parse().unwrap()));
+        }
+        let subnets = contents(&desired).into_iter().find(|(set, _)| *set == "subnets").unwrap().1;
+        let shown: Vec<_> = subnets.iter().map(|e| (e.key[0], e.key[1], e.end)).collect();
+        let expected = [(10, 0, false), (11, 0, true), (172, 17, false), (172, 19, true), (192, 0, false)];
+        assert_eq!(shown, expected, "and the last one is open");
+    }
+
+    #[test]
+    fn keys_fill_whole_words() {
+        let port = Publication {
+            protocol: Protocol::Udp,
+            host_ip: Some(Ipv4Addr::new(1, 2, 3, 4)),
+            host_port: 0x1234,
+            target: "172.17.0.2:80".parse().unwrap(),
+        };
+        let (set, element) = port_element(&port);
+        assert_eq!((set, element.key), ("ports_at", vec![1, 2, 3, 4, 17, 0, 0, 0, 0x12, 0x34, 0, 0]));
+        assert_eq!(element.data, Some(vec![172, 17, 0, 2, 0, 80, 0, 0]));
+        let (set, element) = port_element(&Publication { host_ip: None, ..port });
+        assert_eq!((set, element.key.len()), ("ports", 8));
+    }
 }

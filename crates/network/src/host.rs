@@ -71,6 +71,9 @@ impl HostNetwork {
     }
 
     /// The first of Docker's default pools that overlaps neither the namespace's subnets nor `taken`.
+    ///
+    /// A nested host sees the routes of its own namespace only. For its containers to reach what lies beyond
+    /// its parent, `taken` has to contain the subnets that the hosts above it use.
     pub fn choose_subnet(&self, taken: &[Ipv4Net]) -> Result<Ipv4Net> {
         let mut all = self.used_subnets()?;
         all.extend_from_slice(taken);

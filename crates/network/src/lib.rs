@@ -10,6 +10,7 @@
 mod beside;
 mod bridge;
 mod error;
+mod files;
 mod firewall;
 mod host;
 mod ipam;
@@ -22,6 +23,7 @@ mod ports;
 
 pub use bridge::{Bridge, Endpoint, host_ifname};
 pub use error::{NetworkError, Result};
+pub use files::{DnsOptions, ExtraHost, InvalidExtraHost, ResolvConf, host_mode_hosts, hosts};
 pub use firewall::Publication;
 pub use host::{HostNetwork, Wanted, addresses, default_gateway, interface_stats, links, routes};
 pub use ipam::{Ipam, IpamError, default_pools, first_free, overlap};

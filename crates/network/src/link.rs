@@ -149,7 +149,21 @@ pub(crate) fn create_pair(socket: &mut Socket, pair: &Pair<'_>) -> Result<()> {
             });
         });
     });
-    batch(socket, vec![request], pair.name, "make the pair")
+    batch(socket, vec![request, hairpin(pair.name)], pair.name, "make the pair")
+}
+
+/// Lets a bridge send a packet out of the port that it came in by: where br_netfilter is at work, a container
+/// reaches its own published port that way.
+fn hairpin(port: &str) -> Message {
+    let mut request = link_request(RTM_NEWLINK, 0, 0, 0);
+    request.text(IFLA_IFNAME, port);
+    request.nest(IFLA_LINKINFO, |m| {
+        m.text(IFLA_INFO_SLAVE_KIND, "bridge");
+        m.nest(IFLA_INFO_SLAVE_DATA, |m| {
+            m.attr(IFLA_BRPORT_MODE, &[1]);
+        });
+    });
+    request
 }
 
 /// Sets a link up with an address and, if there is one, a default route.

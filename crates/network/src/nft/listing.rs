@@ -116,7 +116,12 @@ fn rule_of(bytes: &[u8]) -> Option<ListedRule> {
 
 fn element_of(bytes: &[u8]) -> Option<super::Element> {
     let value = |kind| find(bytes, kind).and_then(|v| find(v, NFTA_DATA_VALUE)).map(<[u8]>::to_vec);
-    Some((value(NFTA_SET_ELEM_KEY)?, value(NFTA_SET_ELEM_DATA)))
+    let flags = find(bytes, NFTA_SET_ELEM_FLAGS).and_then(be32).unwrap_or(0);
+    Some(super::Element {
+        key: value(NFTA_SET_ELEM_KEY)?,
+        data: value(NFTA_SET_ELEM_DATA),
+        end: flags & NFT_SET_ELEM_INTERVAL_END != 0,
+    })
 }
 
 /// The comment in nft's user data: records of type, length, value.

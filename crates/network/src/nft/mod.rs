@@ -32,10 +32,27 @@ pub(crate) struct Set {
     pub(crate) key: (u32, u32),
     /// The same of a value; a map has one.
     pub(crate) data: Option<(u32, u32)>,
+    /// Whether it contains intervals of keys.
+    pub(crate) intervals: bool,
 }
 
-/// An element: key, and value if the set is a map.
-pub(crate) type Element = (Vec<u8>, Option<Vec<u8>>);
+/// An element of a set or map.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Element {
+    /// The key: every field fills whole words.
+    pub(crate) key: Vec<u8>,
+    /// The value, in a map.
+    pub(crate) data: Option<Vec<u8>>,
+    /// Whether it ends the interval that the element before it begins.
+    pub(crate) end: bool,
+}
+
+impl Element {
+    /// An element of a set.
+    pub(crate) fn key(key: Vec<u8>) -> Self {
+        Self { key, ..Self::default() }
+    }
+}
 
 /// Elements in one message: the list's length has 16 bits.
 const ELEMENTS_PER_MESSAGE: usize = 256;
@@ -130,7 +147,9 @@ impl Batch {
         self.sets += 1;
         let mut message = request(self.family, NFT_MSG_NEWSET, NLM_F_CREATE);
         message.text(NFTA_SET_TABLE, &self.table).text(NFTA_SET_NAME, set.name);
-        message.be32(NFTA_SET_FLAGS, if set.data.is_some() { NFT_SET_MAP } else { 0 });
+        let map = if set.data.is_some() { NFT_SET_MAP } else { 0 };
+        let intervals = if set.intervals { NFT_SET_INTERVAL } else { 0 };
+        message.be32(NFTA_SET_FLAGS, map | intervals);
         message.be32(NFTA_SET_KEY_TYPE, set.key.0).be32(NFTA_SET_KEY_LEN, set.key.1);
         if let Some((kind, length)) = set.data {
             message.be32(NFTA_SET_DATA_TYPE, kind).be32(NFTA_SET_DATA_LEN, length);
@@ -162,12 +181,15 @@ impl Batch {
     }
 }
 
-fn encode_element(message: &mut Message, (key, data): &Element) {
+fn encode_element(message: &mut Message, element: &Element) {
     message.nest(NFTA_LIST_ELEM, |m| {
+        if element.end {
+            m.be32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
+        }
         m.nest(NFTA_SET_ELEM_KEY, |m| {
-            m.attr(NFTA_DATA_VALUE, key);
+            m.attr(NFTA_DATA_VALUE, &element.key);
         });
-        if let Some(data) = data {
+        if let Some(data) = &element.data {
             m.nest(NFTA_SET_ELEM_DATA, |m| {
                 m.attr(NFTA_DATA_VALUE, data);
             });
