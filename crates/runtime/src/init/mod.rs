@@ -19,6 +19,8 @@ pub(crate) fn run(args: Vec<std::ffi::OsString>) -> i32 {
     if args.is_empty() {
         return NOT_FOUND;
     }
+    // `ps` shows a memory file's name otherwise.
+    let _ = rustix::thread::set_name(c"docker-init");
     signal::block_all();
     // SAFETY: the init has a single thread.
     match unsafe { fork(0, None) } {

@@ -32,9 +32,7 @@ const MAX_ID: i64 = i32::MAX as i64;
 pub(crate) fn identify(user: &str, added: &[String]) -> Result<Identity, Failure> {
     let read = |path| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let passwd = read("/etc/passwd");
-    // The group file matters only if somebody is named or a group is.
-    let group = if user.is_empty() && added.is_empty() { String::new() } else { read("/etc/group") };
-    identify_in(user, added, &passwd, &group)
+    identify_in(user, added, &passwd, &read("/etc/group"))
 }
 
 fn identify_in(spec: &str, added: &[String], passwd: &str, group: &str) -> Result<Identity, Failure> {
@@ -54,9 +52,7 @@ fn identify_in(spec: &str, added: &[String], passwd: &str, group: &str) -> Resul
     };
     if !group_name.is_empty() {
         identity.gid = find_group(group_name, group)?;
-    } else if let Some(account) = account.filter(|_| !user.is_empty()) {
-        identity.groups = groups(group).filter(|group| has(group.members, account.name)).map(|group| group.gid).collect();
-    } else if let Some(account) = accounts(passwd).find(|account| account.uid == 0).filter(|_| user.is_empty()) {
+    } else if let Some(account) = account {
         identity.groups = groups(group).filter(|group| has(group.members, account.name)).map(|group| group.gid).collect();
     }
     for name in added {

@@ -22,13 +22,34 @@ pub fn child_events() -> io::Result<OwnedFd> {
     }
 }
 
-/// Gives a program the signal state that it expects: nothing blocked, `SIGPIPE` by default.
+/// The kernel's `struct sigaction`.
+#[repr(C)]
+#[derive(Default)]
+struct KernelAction {
+    handler: usize,
+    flags: libc::c_ulong,
+    restorer: usize,
+    mask: u64,
+}
+
+/// Gives a program the signal state that it expects: nothing blocked, nothing ignored.
 pub fn restore_defaults() {
     let set = empty_set();
-    // SAFETY: `set` is a valid set that outlives the call; SIG_DFL installs no code of ours.
-    unsafe {
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    let default = KernelAction::default();
+    // SAFETY: `set` is a valid set that outlives the call.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) };
+    for signal in 1..=64 {
+        // SAFETY: `default` lives for the call and installs no code of ours. The C library would refuse the signals
+        // that it keeps for itself, which a parent may have ignored all the same.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const default,
+                std::ptr::null_mut::<KernelAction>(),
+                size_of::<u64>(),
+            )
+        };
     }
 }
 
