@@ -24,6 +24,8 @@ pub(crate) struct FreshLayer {
     pub(crate) diff_id: Digest,
     /// Bytes of its files.
     pub(crate) size: u64,
+    /// Length of its plain tar.
+    pub(crate) tar_size: u64,
     kept: bool,
 }
 
@@ -45,7 +47,7 @@ impl Drop for FreshLayer {
 
 /// Unpacks a layer, compressed or not, into the new directory `path`.
 pub(crate) fn unpack_layer(input: impl Read + Send, path: PathBuf, limits: Limits) -> Result<FreshLayer> {
-    let mut fresh = FreshLayer { path, diff_id: Digest::from_bytes([0; 32]), size: 0, kept: false };
+    let mut fresh = FreshLayer { path, diff_id: Digest::from_bytes([0; 32]), size: 0, tar_size: 0, kept: false };
     let root = make_directories(&fresh.path)?;
     let (_, plain) = decompress(input).map_err(Error::stream)?;
     let skeleton = File::create_new(fresh.path.join(FILE_NAME)).at("create", fresh.path.join(FILE_NAME))?;
@@ -56,8 +58,8 @@ pub(crate) fn unpack_layer(input: impl Read + Send, path: PathBuf, limits: Limit
     let mut tar = TarReader::new(LayerSource::new(plain, skeleton, stream_limit));
     let rules = Rules { limits, whiteouts: true, ..Rules::default() };
     let unpacked = extract(root.as_fd(), &mut tar, &rules, &mut Recorder::new(directory))?;
-    let (diff_id, _) = tar.finish()?.finish().map_err(Error::stream)?;
-    (fresh.diff_id, fresh.size) = (diff_id, unpacked.bytes);
+    (fresh.diff_id, fresh.tar_size) = tar.finish()?.finish().map_err(Error::stream)?;
+    fresh.size = unpacked.bytes;
     Ok(fresh)
 }
 

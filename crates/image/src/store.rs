@@ -68,7 +68,10 @@ struct ImageRecord {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct LayerRecord {
     diff_id: Digest,
+    /// Bytes of its files.
     size: u64,
+    /// Length of its plain tar.
+    tar_size: u64,
     #[serde(skip)]
     number: u64,
 }
@@ -110,6 +113,12 @@ impl Drop for ImagePin {
 pub(crate) struct LayerPin {
     store: Store,
     diff_id: Digest,
+}
+
+impl LayerPin {
+    pub(crate) fn diff_id(&self) -> Digest {
+        self.diff_id
+    }
 }
 
 impl Drop for LayerPin {
@@ -374,9 +383,15 @@ impl Store {
         let place = self.inner.root.join(LAYERS).join(number.to_string());
         fs::rename(&layer.path, &place).at("rename into", &place)?;
         state.next_layer += 1;
-        state.layers.insert(layer.diff_id, LayerRecord { diff_id: layer.diff_id, size: layer.size, number });
+        state.layers.insert(layer.diff_id, record_of(&layer, number));
         layer.keep();
         Ok(())
+    }
+
+    /// Length of a layer's plain tar.
+    pub(crate) fn tar_size(&self, diff_id: Digest) -> Result<u64> {
+        let size = self.lock().layers.get(&diff_id).map(|layer| layer.tar_size);
+        size.ok_or_else(|| Error::NoSuchImage(format!("layer {diff_id}")))
     }
 
     /// Writes a layer's plain tar.
@@ -551,8 +566,12 @@ fn sort_layers(config: &ImageConfig, layers: Vec<Layer>, store: &Store) -> Resul
     Ok((fresh, held))
 }
 
+fn record_of(layer: &FreshLayer, number: u64) -> LayerRecord {
+    LayerRecord { diff_id: layer.diff_id, size: layer.size, tar_size: layer.tar_size, number }
+}
+
 fn write_layer_record(layer: &FreshLayer) -> Result<()> {
-    let record = LayerRecord { diff_id: layer.diff_id, size: layer.size, number: 0 };
+    let record = record_of(layer, 0);
     let text = serde_json::to_vec(&record).map_err(|error| Error::json("layer record", &error))?;
     let path = layer.path.join(LAYER_RECORD);
     fs::write(&path, text).at("write", &path)
