@@ -1,1 +1,36 @@
-//! cli
+//! Droste's command-line client, a drop-in for `docker`: the same commands, options, output and exit codes, over
+//! Docker's API and nothing else. The daemon is another process, reached through a socket; this crate links no engine.
+//!
+//! `app` finds the command, `flags` and `values` read the words, `net` speaks to the daemon, `create` turns `run`'s
+//! options into a request, `session` carries a container's streams, `output` and `template` write what comes back,
+//! `cmd` holds the commands. All of it is blocking and single-threaded: a client that lives for a few milliseconds
+//! has no use for a runtime.
+
+mod app;
+mod cmd;
+mod complete;
+mod config;
+mod context;
+mod create;
+mod credentials;
+mod error;
+mod flags;
+mod help;
+mod net;
+mod output;
+mod plugin;
+mod session;
+mod template;
+mod terminal;
+mod values;
+
+use std::ffi::OsString;
+
+/// The hidden first word with which the client starts a daemon in a session of its own; `main` answers to it.
+pub use net::autostart::DETACH;
+
+/// Runs the client. `args` are the words after the program's name; the result is the exit code.
+pub fn run(args: impl Iterator<Item = OsString>) -> u8 {
+    let words: Vec<String> = args.map(|word| word.to_string_lossy().into_owned()).collect();
+    app::run(&words)
+}

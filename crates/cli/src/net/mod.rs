@@ -1,0 +1,9 @@
+//! Reaching a daemon: where it is (`endpoint`), the stream to it (`stream`, `tls`), HTTP on that stream (`http`),
+//! and Docker's API on top (`client`). Nothing here knows a command.
+
+pub(crate) mod autostart;
+pub(crate) mod client;
+pub(crate) mod endpoint;
+pub(crate) mod http;
+pub(crate) mod stream;
+pub(crate) mod tls;
