@@ -1,14 +1,13 @@
 //! The container's root: mounts it, in a mount namespace that is already the container's, and makes it `/`.
 //! From then on nothing of the machine can be reached by a path.
 
-use std::ffi::CString;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use droste_runtime::plan::{Failure, Overlay, Rootfs};
 use rustix::fs::CWD;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
-    move_mount, unmount,
+    MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_bind_recursive, mount_change, move_mount, unmount,
 };
 use rustix::process::{chdir, pivot_root};
 
@@ -34,23 +33,9 @@ pub(crate) fn enter(rootfs: &Rootfs, place: &str, fds: &Fds) -> Result<(), Failu
 }
 
 fn mount_overlay(overlay: &Overlay, place: &str) -> Result<(), Failure> {
-    chdir(overlay.layers_dir.as_str()).step("enter layers", || overlay.layers_dir.clone())?;
-    let options = overlay_options(overlay);
-    let data = CString::new(options.as_str()).unwrap_or_default();
-    mount("overlay", place, "overlay", MountFlags::empty(), data.as_c_str()).step("mount overlay", || options.clone())
-}
-
-fn overlay_options(overlay: &Overlay) -> String {
-    let lowers: Vec<_> = overlay.lowers.iter().map(|lower| escape(lower)).collect();
-    let mut options = format!("lowerdir={}", lowers.join(":"));
-    if let Some(upper) = &overlay.upper {
-        options += &format!(",upperdir={},workdir={},index=off", escape(&upper.upper), escape(&upper.work));
-    }
-    options
-}
-
-fn escape(path: &str) -> String {
-    path.replace('\\', "\\\\").replace(',', "\\,").replace(':', "\\:")
+    droste_runtime::sys::mount::overlay(overlay, Path::new(place)).step("mount overlay", || {
+        format!("{}: {}", overlay.layers_dir, overlay.lowers.join(":"))
+    })
 }
 
 /// An owned view of the container's root directory.

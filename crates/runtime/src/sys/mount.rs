@@ -1,10 +1,12 @@
-//! `mount_setattr`, which rustix does not have.
+//! `mount_setattr`, which rustix does not have, and overlays with many layers.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
 
 use super::check;
-use crate::plan::{MountFlags, Propagation};
+use crate::plan::{MountFlags, Overlay, Propagation};
 
 const ATIME_MASK: u64 = 0x70;
 
@@ -53,4 +55,29 @@ fn propagation_bit(propagation: Propagation) -> u64 {
         Propagation::Slave => libc::MS_SLAVE,
         Propagation::Shared => libc::MS_SHARED,
     }
+}
+
+/// Mounts an overlay on `place`. The caller's working directory changes: layers have short names that are relative to
+/// theirs, because mount options have to fit in a page.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn overlay(overlay: &Overlay, place: &Path) -> io::Result<()> {
+    rustix::process::chdir(overlay.layers_dir.as_str())?;
+    let data = CString::new(overlay_options(overlay))?;
+    let flags = rustix::mount::MountFlags::empty();
+    Ok(rustix::mount::mount("overlay", place, "overlay", flags, data.as_c_str())?)
+}
+
+fn overlay_options(overlay: &Overlay) -> String {
+    let lowers: Vec<_> = overlay.lowers.iter().map(|lower| escape(lower)).collect();
+    let mut options = format!("lowerdir={}", lowers.join(":"));
+    if let Some(upper) = &overlay.upper {
+        options += &format!(",upperdir={},workdir={},index=off", escape(&upper.upper), escape(&upper.work));
+    }
+    options
+}
+
+fn escape(path: &str) -> String {
+    path.replace('\\', "\\\\").replace(',', "\\,").replace(':', "\\:")
 }

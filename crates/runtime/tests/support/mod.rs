@@ -185,7 +185,7 @@ fn make_layer(root: &Path) {
     }
     fs::copy("/bin/busybox", root.join("bin/busybox")).expect("these tests need busybox-static");
     for name in ["sh", "cat", "ls", "id", "sleep", "ps", "stty", "tty", "pwd", "true", "echo", "kill", "env", "mount",
-        "readlink", "seq", "head", "dd", "grep", "touch", "hostname", "nc", "wc", "umask", "rm", "mkdir", "stat", "ln"] {
+        "readlink", "seq", "tr", "head", "dd", "grep", "touch", "hostname", "nc", "wc", "umask", "rm", "mkdir", "stat", "ln"] {
         symlink("busybox", root.join("bin").join(name)).unwrap();
     }
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nu:x:1000:1001:u:/home/u:/bin/sh\n").unwrap();
