@@ -1,0 +1,15 @@
+//! From Docker's shapes to the model, with Docker's texts for what is wrong whatever the engine's state.
+
+mod adjust;
+mod binds;
+mod create;
+mod exec;
+mod host;
+mod limits;
+mod mounts;
+mod networks;
+mod ports;
+
+pub use self::create::{Parsed, commit_config, config, create};
+pub use self::exec::exec;
+pub use self::host::{network_mode, restart_policy, update};
