@@ -1,1 +1,1 @@
-//! Holds no code: the clients are in `tests/` and `scripts/`.
+//! Holds no code: the days are in `days/` (shell, Python, JavaScript) and `tests/` (Rust).

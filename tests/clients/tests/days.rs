@@ -1,0 +1,75 @@
+//! Each client's day: the docker command line, docker-py and dockerode as scripts in `days/`, bollard
+//! here. All of them are the published ones, unmodified; `scripts/clients` fetches them.
+
+mod bollard_day;
+mod registry;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use droste_test_support::Engine;
+use droste_test_support::image::BASE;
+
+use registry::Registry;
+
+/// Where `scripts/clients` put them: `DROSTE_TEST_CLIENTS`, or `clients` in the target directory.
+fn clients() -> PathBuf {
+    let dir = std::env::var_os("DROSTE_TEST_CLIENTS").map_or_else(
+        || {
+            let test = std::env::current_exe().unwrap();
+            let target = test.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
+            target.expect("the test runs from a cargo target directory").join("clients")
+        },
+        PathBuf::from,
+    );
+    assert!(dir.is_dir(), "{} is missing: run scripts/clients {0}", dir.display());
+    dir
+}
+
+/// Runs a day's script; what it prints is shown when it fails.
+fn day(program: &Path, script: &str) {
+    let e = Engine::shared();
+    let scratch = e.scratch();
+    let registry = Registry::start(e, &clients());
+    let output = Command::new(program)
+        .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("days").join(script))
+        .env_remove("DOCKER_CONTEXT")
+        .env("DOCKER", clients().join("bin/docker"))
+        .env("DOCKER_HOST", e.host())
+        .env("DOCKER_SOCKET", e.socket())
+        .env("ENGINE_PID", e.pid().to_string())
+        .env("IMAGE", BASE.trim_end_matches(":latest"))
+        .env("NODE_PATH", clients().join("node/node_modules"))
+        .env("PREFIX", e.name("day"))
+        .env("REGISTRY", registry.address())
+        .env("SCRATCH", scratch.path())
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    assert!(
+        output.status.success(),
+        "{script}: {}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn docker_cli() {
+    day(Path::new("bash"), "docker-cli.sh");
+}
+
+#[test]
+fn docker_py() {
+    day(&clients().join("py/bin/python"), "docker-py.py");
+}
+
+#[test]
+fn dockerode() {
+    day(Path::new("node"), "dockerode.js");
+}
+
+#[test]
+fn bollard() {
+    bollard_day::run(Engine::shared());
+}
