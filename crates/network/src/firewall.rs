@@ -61,7 +61,7 @@ const PORTS_AT: Set = set("ports_at", (concat(&[TYPE_IPV4, TYPE_PROTOCOL, TYPE_P
 const TARGET: (u32, u32) = (concat(&[TYPE_IPV4, TYPE_PORT]), 8);
 
 const fn set(name: &'static str, key: (u32, u32), data: Option<(u32, u32)>) -> Set {
-    Set { name, key, data, intervals: false }
+    Set { name, key, data, text: key.0 == TYPE_INTERFACE, intervals: false }
 }
 
 /// All sets, in the order in which their contents are listed.

@@ -183,9 +183,29 @@ pub(crate) fn bring_up(
 pub(crate) fn delete(socket: &mut Socket, name: &str) -> Result<()> {
     let mut request = link_request(RTM_DELLINK, 0, 0, 0);
     request.text(IFLA_IFNAME, name);
+    end(socket, request, name, "remove it")
+}
+
+/// Silences a port of a bridge, which forgets what is behind it; one that is gone is as good.
+///
+/// This goes by the bridge family: a change of the link as such would make the bridge enable the port again.
+pub(crate) fn unplug(socket: &mut Socket, name: &str) -> Result<()> {
+    let Some(index) = index_of(socket, name)? else {
+        return Ok(());
+    };
+    let mut header = link_header(index, 0);
+    header[0] = AF_BRIDGE;
+    let mut request = Message::new(RTM_SETLINK, 0, &header);
+    request.nest(IFLA_PROTINFO, |m| {
+        m.attr(IFLA_BRPORT_STATE, &[BR_STATE_DISABLED]).attr(IFLA_BRPORT_FLUSH, &[]);
+    });
+    end(socket, request, name, "silence it")
+}
+
+fn end(socket: &mut Socket, request: Message, name: &str, operation: &'static str) -> Result<()> {
     match socket.batch(vec![request]) {
         Err(refused) if refused.source.raw_os_error() != Some(NO_DEVICE) => {
-            Err(link_error(name, "remove it", refused.source))
+            Err(link_error(name, operation, refused.source))
         }
         _ => Ok(()),
     }

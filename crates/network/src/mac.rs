@@ -1,6 +1,7 @@
 //! Hardware addresses.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use crate::error::{NetworkError, Result};
@@ -20,7 +21,14 @@ impl MacAddr {
         Self(octets)
     }
 
-    /// A random address: unicast, locally administered, as Docker 28 gives them.
+    /// An endpoint's address, made from its IPv4 address: whoever has seen an earlier holder of the one finds the
+    /// next at the same place. (Docker 28 gives random ones and has to announce each.)
+    pub const fn of_endpoint(ip: Ipv4Addr) -> Self {
+        let [a, b, c, d] = ip.octets();
+        Self([0x02, 0x42, a, b, c, d])
+    }
+
+    /// A random address: unicast, locally administered, for bridges.
     pub fn random() -> Result<Self> {
         let mut octets = [0; 6];
         rustix::rand::getrandom(&mut octets, rustix::rand::GetRandomFlags::empty())
@@ -73,6 +81,11 @@ mod tests {
         {
             assert!(wrong.parse::<MacAddr>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn endpoints_have_theirs_from_their_ip() {
+        assert_eq!(MacAddr::of_endpoint(Ipv4Addr::new(172, 17, 0, 2)).to_string(), "02:42:ac:11:00:02");
     }
 
     #[test]

@@ -121,13 +121,14 @@ impl PortTable {
         namespace.run_in(|| requests.iter().map(|request| reserve_one(table, request)).collect())?
     }
 
-    fn candidates(&mut self, request: &PortRequest) -> Vec<u16> {
+    /// The ports to try, in order: those asked for, or all ephemeral ones from the last given on.
+    fn candidates(&self, request: &PortRequest) -> impl Iterator<Item = u16> + use<> {
         if let Some((first, last)) = request.host_ports {
-            return (first..=last).collect();
+            return (first..=last).chain(0..0);
         }
         let (first, last) = ephemeral_range();
         let next = if (first..=last).contains(&self.next_ephemeral) { self.next_ephemeral } else { first };
-        (next..=last).chain(first..next).collect()
+        (next..=last).chain(first..next)
     }
 
     /// The address that already has the port, if one does.

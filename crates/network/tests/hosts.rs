@@ -63,7 +63,7 @@ impl Host {
             host_ifname: host_ifname(&format!("{:012}", self.made)),
             ifname: "eth0".to_owned(),
             address: Ipam::new(bridge.subnet).on_link(ip),
-            mac: MacAddr::random().unwrap(),
+            mac: MacAddr::of_endpoint(ip),
             gateway: Some(bridge.gateway),
             mtu: bridge.mtu,
         };
@@ -395,6 +395,74 @@ fn publishing_on_a_flushed_table_writes_all_of_it() {
     assert_eq!(seen(outside.network.namespace(), (host_ip, 8080)), OUTSIDE.to_string());
 }
 
+/// What `nft` makes of each rule that this crate encodes.
+const RULES: [&str; 13] = [
+    "dnat ip to ip daddr . meta l4proto . th dport map @ports_at",
+    "dnat ip to meta l4proto . th dport map @ports ",
+    "iifname != \"lo\" ip daddr 127.0.0.0/8 drop",
+    "iifname != \"lo\" ip saddr 127.0.0.0/8 drop",
+    "type nat hook prerouting priority dstnat; policy accept;\n\t\tfib daddr type local jump publish",
+    "type nat hook output priority -100; policy accept;\n\t\tfib daddr type local jump publish",
+    "iifname @masquerade oifname != @bridges masquerade",
+    "ip saddr 127.0.0.0/8 oifname @bridges masquerade",
+    "ct status dnat ip saddr @subnets oifname @bridges masquerade",
+    "oifname @bridges ct state established,related accept",
+    "oifname @bridges ct status dnat accept",
+    "iifname . oifname @peers accept",
+    "oifname @bridges drop",
+];
+
+#[test]
+fn nft_reads_what_was_meant() {
+    let (_outside, host, _) = world();
+    let table = host.nft("list table ip droste");
+    for rule in RULES {
+        assert_eq!(table.matches(rule).count(), 1, "{rule}\n{table}");
+    }
+    assert_eq!(table.matches("comment \"droste: ").count(), RULES.len());
+    let subnet = format!("flags interval\n\t\telements = {{ {} }}", host.bridge.subnet);
+    for contents in ["type ifname\n\t\telements = { \"droste0\" }", "{ \"droste0\" . \"droste0\" }", &subnet] {
+        assert!(table.contains(contents), "{contents}\n{table}");
+    }
+}
+
+#[test]
+fn nft_reads_every_port_that_was_meant() {
+    let (_outside, host, _) = world();
+    // Numbers that look random and are the same each time.
+    let mut state = 0x2545_f491_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    let ports: Vec<Publication> = (0..300)
+        .map(|i| Publication {
+            protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][i % 3],
+            host_ip: (i % 2 == 0).then(|| Ipv4Addr::from(next())),
+            host_port: 1 + i as u16 * 211,
+            target: SocketAddrV4::new(Ipv4Addr::from(next()), next() as u16),
+        })
+        .collect();
+    host.network.publish(&ports).unwrap();
+    let maps = ["ports", "ports_at"].map(|map| host.nft(&format!("--numeric list map ip droste {map}"))).concat();
+    let maps: String = maps.split_whitespace().collect::<Vec<_>>().join(" ");
+    for port in &ports {
+        let number = match port.protocol {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+        };
+        let at = port.host_ip.map(|ip| format!("{ip} . ")).unwrap_or_default();
+        let (to, to_port) = (port.target.ip(), port.target.port());
+        let text = format!("{at}{number} . {} : {to} . {to_port}", port.host_port);
+        assert!(maps.contains(&text), "{text}");
+    }
+    assert_eq!(maps.matches(" : ").count(), ports.len() + 2, "and two types");
+    assert!(!host.network.verify().unwrap());
+}
+
 #[test]
 fn publishing_changes_elements_and_no_rules() {
     let (_outside, mut host, _) = world();
@@ -476,6 +544,32 @@ fn an_endpoint_goes_with_its_sandbox() {
     host.network.detach(&sandbox.host_ifname).expect("what is gone is detached");
     assert!(interface_stats(&sandbox.namespace).unwrap().is_empty());
     assert_eq!(names(&host), ["droste0", "eth0", "lo"]);
+}
+
+#[test]
+fn an_address_is_given_again_at_once() {
+    let (outside, mut host, host_ip) = world();
+    let (bridge, client) = (host.bridge.clone(), host.sandbox());
+    let first = host.sandbox();
+    tcp_server(&first.namespace, 80);
+    let _held = host.publish(Protocol::Tcp, None, 8080, (first.ip, 80));
+    let ask = |host: &Host| {
+        seen(host.network.namespace(), (first.ip, 80));
+        seen(&client.namespace, (first.ip, 80));
+        seen(outside.network.namespace(), (host_ip, 8080));
+    };
+    ask(&host);
+    host.network.unplug(&first.host_ifname).unwrap();
+    unreachable(host.network.namespace(), (first.ip, 80));
+    // The first sandbox still lives, as one does whose end the kernel has not come to yet.
+    let second = host.attach(&bridge, first.ip);
+    tcp_server(&second.namespace, 80);
+    ask(&host);
+    let packets = |sandbox: &Sandbox| interface_stats(&sandbox.namespace).unwrap()[0].stats.rx_packets;
+    let before = packets(&first);
+    ask(&host);
+    assert_eq!(packets(&first), before, "nothing reaches the first one");
+    assert!(packets(&second) > 0);
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(crate) struct Set {
     pub(crate) key: (u32, u32),
     /// The same of a value; a map has one.
     pub(crate) data: Option<(u32, u32)>,
+    /// Whether its keys are text.
+    pub(crate) text: bool,
     /// Whether it contains intervals of keys.
     pub(crate) intervals: bool,
 }
@@ -53,6 +55,12 @@ impl Element {
         Self { key, ..Self::default() }
     }
 }
+
+/// User data that makes `nft list` print keys as text: byte order (0), four bytes, the machine's (1).
+const KEYS_ARE_TEXT: [u8; 6] = {
+    let [a, b, c, d] = 1_u32.to_ne_bytes();
+    [0, 4, a, b, c, d]
+};
 
 /// Elements in one message: the list's length has 16 bits.
 const ELEMENTS_PER_MESSAGE: usize = 256;
@@ -155,6 +163,9 @@ impl Batch {
             message.be32(NFTA_SET_DATA_TYPE, kind).be32(NFTA_SET_DATA_LEN, length);
         }
         message.be32(NFTA_SET_ID, self.sets);
+        if set.text {
+            message.attr(NFTA_SET_USERDATA, &KEYS_ARE_TEXT);
+        }
         self.messages.push(message);
     }
 
