@@ -12,7 +12,9 @@ use std::process::Command;
 const NESTED: &str = "DROSTE_SHIM_BUILD";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for path in ["build.rs", "Cargo.toml", "src/lib.rs", "src/plan.rs", "src/wire.rs", "src/sys", "src/shim", "src/init"] {
+    for path in
+        ["build.rs", "Cargo.toml", "src/lib.rs", "src/plan.rs", "src/wire.rs", "src/sys", "src/shim", "src/init"]
+    {
         println!("cargo:rerun-if-changed={path}");
     }
     if env::var_os("CARGO_FEATURE_DAEMON").is_none() || env::var_os(NESTED).is_some() {
@@ -32,7 +34,16 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn nested_build(target: &str, target_dir: &Path) -> Result<Command, env::VarError> {
     let mut cargo = Command::new(env::var("CARGO")?);
     cargo
-        .args(["build", "--release", "--offline", "--bin", "droste-shim", "--no-default-features", "--features", "shim"])
+        .args([
+            "build",
+            "--release",
+            "--offline",
+            "--bin",
+            "droste-shim",
+            "--no-default-features",
+            "--features",
+            "shim",
+        ])
         .arg("--manifest-path")
         .arg(Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("Cargo.toml"))
         .args(["--target", target])
@@ -50,7 +61,14 @@ fn nested_build(target: &str, target_dir: &Path) -> Result<Command, env::VarErro
             cargo.env_remove(name);
         }
     }
-    for name in ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET"] {
+    for name in [
+        "RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CLIPPY_ARGS",
+        "CARGO_TARGET_DIR",
+        "CARGO_BUILD_TARGET",
+    ] {
         cargo.env_remove(name);
     }
     Ok(cargo)

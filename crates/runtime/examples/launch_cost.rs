@@ -49,5 +49,10 @@ async fn main() {
 
 fn show(name: &str, times: &mut [Duration]) {
     times.sort_unstable();
-    println!("{name}: median {:?}, 95th {:?}, best {:?}", times[times.len() / 2], times[times.len() * 95 / 100], times[0]);
+    println!(
+        "{name}: median {:?}, 95th {:?}, best {:?}",
+        times[times.len() / 2],
+        times[times.len() * 95 / 100],
+        times[0]
+    );
 }

@@ -280,7 +280,12 @@ impl Mount {
     #[must_use]
     pub fn shm(size: u64) -> Self {
         let size = format!("size={size}");
-        Self::fs("tmpfs", "/dev/shm", &["mode=1777", &size], MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC)
+        Self::fs(
+            "tmpfs",
+            "/dev/shm",
+            &["mode=1777", &size],
+            MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        )
     }
 }
 

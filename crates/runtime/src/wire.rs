@@ -6,8 +6,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
-    sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -99,7 +99,10 @@ pub struct Status {
 /// When there are too many descriptors for one frame.
 pub fn frame<T: Serialize>(value: &T, fds: usize) -> io::Result<Vec<u8>> {
     if fds > MAX_FDS {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{fds} descriptors, at most {MAX_FDS} can be passed")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{fds} descriptors, at most {MAX_FDS} can be passed"),
+        ));
     }
     let mut bytes = postcard::to_extend(value, vec![0; HEADER]).map_err(invalid)?;
     let length = u32::try_from(bytes.len() - HEADER).map_err(invalid)?;
@@ -125,7 +128,8 @@ fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Er
 /// # Errors
 /// As `sendmsg`.
 pub fn send_some(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
-    let mut space = vec![MaybeUninit::uninit(); if fds.is_empty() { 0 } else { rustix::cmsg_space!(ScmRights(fds.len())) }];
+    let mut space =
+        vec![MaybeUninit::uninit(); if fds.is_empty() { 0 } else { rustix::cmsg_space!(ScmRights(fds.len())) }];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(io::ErrorKind::InvalidInput.into());

@@ -1,4 +1,5 @@
 //! Another process in a running container. Needs root and busybox-static.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 use droste_runtime::plan::*;
@@ -42,7 +43,8 @@ async fn end(container: Shim) {
 async fn it_is_in_the_container_as_the_user_asked_for() {
     let place = Place::new();
     let container = container(&place).await;
-    let mut process = process(&["sh", "-c", "id; pwd; echo $A $HOME; hostname; ls -d /proc/[0-9]* | head -1; cat; exit 4"]);
+    let mut process =
+        process(&["sh", "-c", "id; pwd; echo $A $HOME; hostname; ls -d /proc/[0-9]* | head -1; cat; exit 4"]);
     process.user = "u:wheel".into();
     process.env.push("A=b c".into());
     process.cwd = "/tmp".into();
@@ -51,9 +53,9 @@ async fn it_is_in_the_container_as_the_user_asked_for() {
     attachment.input.shutdown().await.unwrap();
     let output = collect(&mut attachment).await;
     assert_eq!(
-        output.stdout,
-        "uid=1000(u) gid=10(wheel) groups=10(wheel)\n/tmp\nb c /home/u\nbox\n/proc/1\ntyped\n",
-        "{}", output.stderr
+        output.stdout, "uid=1000(u) gid=10(wheel) groups=10(wheel)\n/tmp\nb c /home/u\nbox\n/proc/1\ntyped\n",
+        "{}",
+        output.stderr
     );
     assert_eq!(exit(&shim).await.code, 4);
     for name in ["mnt", "pid", "ipc", "uts", "cgroup", "net"] {
@@ -89,8 +91,20 @@ async fn what_cannot_be_started_says_what_docker_says() {
     for (program, cwd, user, kind, message) in [
         ("nope", "/", "", FailureKind::NotFound, "exec: \"nope\": executable file not found in $PATH"),
         ("/etc", "/", "", FailureKind::NotExecutable, "exec: \"/etc\": is a directory: permission denied"),
-        ("id", "/nonex", "", FailureKind::NotFound, "chdir to cwd (\"/nonex\") set in config.json failed: no such file or directory"),
-        ("id", "/etc/passwd", "", FailureKind::NotFound, "chdir to cwd (\"/etc/passwd\") set in config.json failed: not a directory"),
+        (
+            "id",
+            "/nonex",
+            "",
+            FailureKind::NotFound,
+            "chdir to cwd (\"/nonex\") set in config.json failed: no such file or directory",
+        ),
+        (
+            "id",
+            "/etc/passwd",
+            "",
+            FailureKind::NotFound,
+            "chdir to cwd (\"/etc/passwd\") set in config.json failed: not a directory",
+        ),
         ("id", "/", "nosuch", FailureKind::Other, "unable to find user nosuch: no matching entries in passwd file"),
     ] {
         let mut process = process(&[program]);

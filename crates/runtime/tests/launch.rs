@@ -1,4 +1,5 @@
 //! Launching: streams, exits, identities, errors. Needs root and busybox-static.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 use std::os::fd::AsFd;
@@ -21,8 +22,13 @@ async fn output_and_exit_code() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_it() {
     let place = Place::new();
-    let (shim, mut attachment) =
-        place.attached(place.plan(&["sh", "-c", "trap 'echo got; exit 3' TERM; echo up; while :; do sleep 0.1; done"]), vec![]).await.unwrap();
+    let (shim, mut attachment) = place
+        .attached(
+            place.plan(&["sh", "-c", "trap 'echo got; exit 3' TERM; echo up; while :; do sleep 0.1; done"]),
+            vec![],
+        )
+        .await
+        .unwrap();
     expect(&mut attachment, "up").await;
     shim.signal(libc::SIGTERM).unwrap();
     expect(&mut attachment, "got").await;
@@ -40,18 +46,35 @@ async fn the_world_inside() {
     assert_eq!(
         said.output.stdout,
         "1 /root\nbox\n/proc/self/fd\npts/ptmx\nsh\nbin\ndev\netc\nhome\nproc\nroot\nsys\ntmp\n0022\n0\n1\n2\n3\n",
-        "{}", said.output.stderr
+        "{}",
+        said.output.stderr
     );
     let said = place.say("cat /proc/mounts").await;
     let mounts = said.output.stdout;
     assert!(mounts.starts_with("overlay / overlay rw,"), "{mounts}");
-    for line in ["proc /proc proc rw,nosuid,nodev,noexec,relatime", "sysfs /sys sysfs ro,", "proc /proc/sys proc ro,", "tmpfs /sys/firmware tmpfs ro"] {
-        assert!(mounts.lines().any(|mount| mount.starts_with(line) || mount.starts_with(&line.replacen("sysfs ", "none ", 1).replacen("proc /", "none /", 1).replacen("tmpfs /", "none /", 1))), "{line} in {mounts}");
+    for line in [
+        "proc /proc proc rw,nosuid,nodev,noexec,relatime",
+        "sysfs /sys sysfs ro,",
+        "proc /proc/sys proc ro,",
+        "tmpfs /sys/firmware tmpfs ro",
+    ] {
+        assert!(
+            mounts.lines().any(|mount| mount.starts_with(line)
+                || mount.starts_with(
+                    &line
+                        .replacen("sysfs ", "none ", 1)
+                        .replacen("proc /", "none /", 1)
+                        .replacen("tmpfs /", "none /", 1)
+                )),
+            "{line} in {mounts}"
+        );
     }
     let said = place.say("cat /proc/kcore | wc -c; echo 1 > /proc/sys/kernel/panic; grep -E '^(Cap|Sig|Seccomp:|NoNew)' /proc/self/status").await;
     assert!(said.output.stdout.starts_with("0\n"));
     assert!(said.output.stderr.contains("Read-only file system"), "{}", said.output.stderr);
-    for line in ["CapEff:\t00000000a80425fb", "CapBnd:\t00000000a80425fb", "CapInh:\t0000000000000000", "NoNewPrivs:\t0"] {
+    for line in
+        ["CapEff:\t00000000a80425fb", "CapBnd:\t00000000a80425fb", "CapInh:\t0000000000000000", "NoNewPrivs:\t0"]
+    {
         assert!(said.output.stdout.contains(line), "{line} in {}", said.output.stdout);
     }
     let said = place.run(place.plan(&["grep", "^Sig[BI]", "/proc/self/status"])).await.unwrap();
@@ -73,7 +96,11 @@ async fn users_as_docker_has_them() {
         plan.process.groups = groups.iter().map(ToString::to_string).collect();
         assert_eq!(place.run(plan).await.unwrap().output.stdout.trim(), wanted);
     }
-    let mut plan = place.plan(&["sh", "-c", "echo $HOME; grep Cap /proc/self/status; echo again > /dev/stdout; id -u > /dev/stderr"]);
+    let mut plan = place.plan(&[
+        "sh",
+        "-c",
+        "echo $HOME; grep Cap /proc/self/status; echo again > /dev/stdout; id -u > /dev/stderr",
+    ]);
     plan.process.user = "u".into();
     let output = place.run(plan).await.unwrap().output;
     assert!(output.stdout.starts_with("/home/u\n") && output.stdout.ends_with("again\n"), "{output:?}");
@@ -237,7 +264,8 @@ async fn control_c_at_a_terminal() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_init_reaps_and_forwards() {
     let place = Place::new();
-    let script = "trap 'echo term; exit 9' TERM; (sh -c 'sleep 0.2 &'); sleep 0.6; ps; echo up; while :; do sleep 0.1; done";
+    let script =
+        "trap 'echo term; exit 9' TERM; (sh -c 'sleep 0.2 &'); sleep 0.6; ps; echo up; while :; do sleep 0.1; done";
     let mut plan = place.plan(&["sh", "-c", script]);
     plan.init = true;
     let (shim, mut attachment) = place.attached(plan, vec![]).await.unwrap();
@@ -247,7 +275,10 @@ async fn the_init_reaps_and_forwards() {
     shim.signal(libc::SIGTERM).unwrap();
     expect(&mut attachment, "term").await;
     assert_eq!(exit(&shim).await.code, 9);
-    for (program, text, code) in [("nope", "exec nope failed: No such file or directory", 127), ("/etc", "exec /etc failed: Permission denied", 126)] {
+    for (program, text, code) in [
+        ("nope", "exec nope failed: No such file or directory", 127),
+        ("/etc", "exec /etc failed: Permission denied", 126),
+    ] {
         let mut plan = place.plan(&[program]);
         plan.init = true;
         let outcome = place.run(plan).await.unwrap();
@@ -264,7 +295,12 @@ async fn binds_tmpfs_and_flags() {
     std::fs::write(source.join("file"), "content").unwrap();
     let open = |path: &std::path::Path| {
         use rustix::mount::{OpenTreeFlags, open_tree};
-        open_tree(rustix::fs::CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::OPEN_TREE_CLOEXEC).unwrap()
+        open_tree(
+            rustix::fs::CWD,
+            path,
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_RECURSIVE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        )
+        .unwrap()
     };
     let fds = vec![open(&source), open(&source.join("file")), open(&source)];
     let mut plan = place.plan(&["sh", "-c", "cat /a/b/file /etc/hostname; touch /ro/x; touch /a/b/y && echo ok; stat -c %a /t; grep ' /t ' /proc/mounts; touch /root/x; pwd"]);
@@ -278,8 +314,14 @@ async fn binds_tmpfs_and_flags() {
     let output = collect(&mut attachment).await;
     assert_eq!(exit(&shim).await.code, 0, "{output:?}");
     assert!(output.stdout.starts_with("contentcontentok\n1777\n"), "{output:?}");
-    assert!(output.stdout.contains("nosuid") && output.stdout.contains("size=1024k") && output.stdout.ends_with("/a/b\n"), "{output:?}");
-    assert!(output.stderr.contains("/ro/x: Read-only file system") && output.stderr.contains("/root/x: Read-only file system"));
+    assert!(
+        output.stdout.contains("nosuid") && output.stdout.contains("size=1024k") && output.stdout.ends_with("/a/b\n"),
+        "{output:?}"
+    );
+    assert!(
+        output.stderr.contains("/ro/x: Read-only file system")
+            && output.stderr.contains("/root/x: Read-only file system")
+    );
     assert!(source.join("y").exists());
 }
 
@@ -287,10 +329,11 @@ async fn binds_tmpfs_and_flags() {
 async fn privileges_filters_and_limits() {
     let place = Place::new();
     // Refuses mkdir (83 on x86-64) with EPERM.
-    let filter: Vec<u8> = [(0x20u16, 0u8, 0u8, 0u32), (0x15, 0, 1, 83), (0x06, 0, 0, 0x0005_0001), (0x06, 0, 0, 0x7fff_0000)]
-        .iter()
-        .flat_map(|(code, jt, jf, k)| [&code.to_ne_bytes()[..], &[*jt, *jf], &k.to_ne_bytes()].concat())
-        .collect();
+    let filter: Vec<u8> =
+        [(0x20u16, 0u8, 0u8, 0u32), (0x15, 0, 1, 83), (0x06, 0, 0, 0x0005_0001), (0x06, 0, 0, 0x7fff_0000)]
+            .iter()
+            .flat_map(|(code, jt, jf, k)| [&code.to_ne_bytes()[..], &[*jt, *jf], &k.to_ne_bytes()].concat())
+            .collect();
     for (no_new_privs, user) in [(false, ""), (true, ""), (false, "u"), (true, "u")] {
         let mut plan = place.plan(&["sh", "-c", "mkdir /tmp/x; grep -E '^(Seccomp|NoNew|CapEff|CapAmb)' /proc/self/status; ulimit -n; cat /proc/self/oom_score_adj"]);
         plan.process.no_new_privs = no_new_privs;
@@ -334,7 +377,8 @@ async fn a_container_in_anothers_pid_namespace() {
     let (nested, mut attachment) = place.attached(nested, vec![pid_ns()]).await.unwrap();
     assert!(expect(&mut attachment, "sh\n").await.starts_with("1\n"));
     let status = std::fs::read_to_string(format!("/proc/{}/status", nested.pid())).unwrap();
-    let numbers: Vec<_> = status.lines().find(|line| line.starts_with("NSpid:")).unwrap().split_whitespace().skip(1).collect();
+    let numbers: Vec<_> =
+        status.lines().find(|line| line.starts_with("NSpid:")).unwrap().split_whitespace().skip(1).collect();
     assert_eq!(numbers.len(), 3, "machine, host, own: {numbers:?}");
     assert_eq!((numbers[0], numbers[2]), (nested.pid().to_string().as_str(), "1"));
     let mut joined = place.plan(&["sh", "-c", "ps; sleep 100"]);
@@ -351,7 +395,8 @@ async fn a_container_in_anothers_pid_namespace() {
 async fn namespaces_can_be_joined() {
     let place = Place::new();
     let first = place.runtime.launch(place.plan(&["sleep", "100"]), vec![]).await.unwrap();
-    let open = |name| std::os::fd::OwnedFd::from(std::fs::File::open(format!("/proc/{}/ns/{name}", first.pid())).unwrap());
+    let open =
+        |name| std::os::fd::OwnedFd::from(std::fs::File::open(format!("/proc/{}/ns/{name}", first.pid())).unwrap());
     let mut plan = place.plan(&["sh", "-c", "for n in uts ipc cgroup net; do readlink /proc/self/ns/$n; done"]);
     plan.namespaces.uts = Namespace::Join(FdIndex(0));
     plan.namespaces.ipc = Namespace::Join(FdIndex(1));
@@ -360,7 +405,8 @@ async fn namespaces_can_be_joined() {
     let (_, mut attachment) = place.attached(plan, vec![open("uts"), open("ipc"), open("cgroup")]).await.unwrap();
     let said = collect(&mut attachment).await.stdout;
     let links: Vec<_> = said.lines().collect();
-    let link = |pid: &str, name| std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().to_str().unwrap().to_owned();
+    let link =
+        |pid: &str, name| std::fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap().to_str().unwrap().to_owned();
     let pid = first.pid().to_string();
     assert_eq!(links[..3], ["uts", "ipc", "cgroup"].map(|name| link(&pid, name)));
     assert_ne!(links[0], link("self", "uts"));
@@ -441,7 +487,8 @@ async fn a_killed_shim_is_noticed() {
     let shim = place.runtime.launch(place.plan(&["sleep", "100"]), vec![]).await.unwrap();
     let parent = std::fs::read_to_string(format!("/proc/{}/stat", shim.pid())).unwrap();
     let parent: i32 = parent.rsplit(')').next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(parent).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(parent).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
     assert_eq!(shim.wait().await, Ending::Lost);
     shim.signal(9).unwrap();
 }
@@ -456,8 +503,16 @@ async fn the_shims_program_cannot_be_changed() {
     let path = format!("/proc/{}/exe", shim.pid());
     let program = std::fs::File::open(&path).unwrap();
     let seals = rustix::fs::fcntl_get_seals(&program).unwrap();
-    assert!(seals.contains(rustix::fs::SealFlags::WRITE | rustix::fs::SealFlags::SEAL | rustix::fs::SealFlags::SHRINK | rustix::fs::SealFlags::GROW));
-    let written = std::fs::File::options().write(true).open(&path).and_then(|mut file| std::io::Write::write_all(&mut file, b"x"));
+    assert!(seals.contains(
+        rustix::fs::SealFlags::WRITE
+            | rustix::fs::SealFlags::SEAL
+            | rustix::fs::SealFlags::SHRINK
+            | rustix::fs::SealFlags::GROW
+    ));
+    let written = std::fs::File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| std::io::Write::write_all(&mut file, b"x"));
     assert!(written.is_err());
     shim.signal(9).unwrap();
     exit(&shim).await;

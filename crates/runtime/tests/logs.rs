@@ -1,4 +1,5 @@
 //! The log: format, partial lines, rotation, compression, reading and following. Needs root and busybox-static.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 use std::time::{Duration, SystemTime};
@@ -36,7 +37,11 @@ async fn dockers_format() {
     let (shim, path) = logged(&place, "echo one; echo 'two \"<&>' >&2; echo -n rest", |log| log.attrs = attrs).await;
     exit(&shim).await;
     let text = std::fs::read_to_string(&path).unwrap();
-    let start = |log: &str, stream: &str| format!("{{\"log\":\"{log}\",\"stream\":\"{stream}\",\"attrs\":{{\"a\":\"\\u003c2\\u003e\",\"z\":\"1\"}},\"time\":\"20");
+    let start = |log: &str, stream: &str| {
+        format!(
+            "{{\"log\":\"{log}\",\"stream\":\"{stream}\",\"attrs\":{{\"a\":\"\\u003c2\\u003e\",\"z\":\"1\"}},\"time\":\"20"
+        )
+    };
     let mut lines: Vec<_> = text.lines().collect();
     lines.sort_unstable();
     assert!(lines[0].starts_with(&start("one\\n", "stdout")), "{text}");
@@ -59,9 +64,14 @@ async fn long_lines_come_in_parts_of_16_kib() {
     let place = Place::new();
     let (shim, path) = logged(&place, "head -c 40000 /dev/zero | tr '\\0' x; echo; echo end", |_| {}).await;
     exit(&shim).await;
-    let lengths: Vec<_> = now(&path, Options::default()).await.iter().map(|line| (line.len(), line.ends_with('\n'))).collect();
+    let lengths: Vec<_> =
+        now(&path, Options::default()).await.iter().map(|line| (line.len(), line.ends_with('\n'))).collect();
     assert_eq!(lengths, [(16384, false), (16384, false), (40000 - 32768 + 1, true), (4, true)]);
-    let times: Vec<_> = std::fs::read_to_string(&path).unwrap().lines().map(|line| line.rsplit("\"time\"").next().unwrap().to_owned()).collect();
+    let times: Vec<_> = std::fs::read_to_string(&path)
+        .unwrap()
+        .lines()
+        .map(|line| line.rsplit("\"time\"").next().unwrap().to_owned())
+        .collect();
     assert!(times[0] == times[1] && times[1] == times[2] && times[2] != times[3], "a line's parts have its time");
 }
 
@@ -115,14 +125,18 @@ async fn one_file_is_truncated() {
 async fn following_loses_nothing_over_rotations_and_at_the_end() {
     let place = Place::new();
     for compress in [false, true] {
-        let script = "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; [ $((i % 10)) = 0 ] && sleep 0.01; done; exit 0";
+        let script =
+            "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; [ $((i % 10)) = 0 ] && sleep 0.01; done; exit 0";
         let (shim, path) = logged(&place, script, |log| {
             (log.max_size, log.max_file, log.compress) = (Some(4_000), 50, compress);
         })
         .await;
         let stopped = shim.clone();
         let options = Options { follow: true, ..Options::default() };
-        let lines = all(read(&path, options, async move { drop(stopped.wait().await) })).await;
+        let lines = all(read(&path, options, async move {
+            stopped.wait().await;
+        }))
+        .await;
         let wanted: Vec<_> = (1..=300).map(|number| format!("line {number}\n")).collect();
         assert!(std::fs::metadata(format!("{path}.2{}", if compress { ".gz" } else { "" })).is_ok(), "it was rotated");
         assert_eq!(lines, wanted, "compress: {compress}");
@@ -140,7 +154,9 @@ async fn following_with_a_tail_goes_on_behind_it() {
     expect(&mut attachment, "ready").await;
     let stopped = shim.clone();
     let options = Options { follow: true, tail: Some(1), ..Options::default() };
-    let mut entries = read(&path, options, async move { drop(stopped.wait().await) });
+    let mut entries = read(&path, options, async move {
+        stopped.wait().await;
+    });
     assert_eq!(entries.next().await.unwrap().unwrap().bytes, b"ready\n");
     tokio::io::AsyncWriteExt::write_all(&mut attachment.input, b"\n").await.unwrap();
     assert_eq!(entries.next().await.unwrap().unwrap().bytes, b"c\n");

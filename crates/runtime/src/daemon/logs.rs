@@ -15,7 +15,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use flate2::read::GzDecoder;
 use rustix::fs::inotify;
 use serde::Deserialize;
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
@@ -179,7 +178,11 @@ impl Reader {
             Filtered::Skip => Flow::More,
             Filtered::End => Flow::End,
             Filtered::Pass(entry) => {
-                if self.sender.blocking_send(Ok(entry)).is_ok() { Flow::More } else { Flow::End }
+                if self.sender.blocking_send(Ok(entry)).is_ok() {
+                    Flow::More
+                } else {
+                    Flow::End
+                }
             }
         }
     }
@@ -282,7 +285,11 @@ impl Reader {
             Filtered::Skip => Flow::More,
             Filtered::End => Flow::End,
             Filtered::Pass(entry) => {
-                if self.sender.send(Ok(entry)).await.is_ok() { Flow::More } else { Flow::End }
+                if self.sender.send(Ok(entry)).await.is_ok() {
+                    Flow::More
+                } else {
+                    Flow::End
+                }
             }
         }
     }
@@ -342,7 +349,9 @@ fn open_files(path: &Path) -> io::Result<VecDeque<Opened>> {
         let name = if number == 0 { path.to_owned() } else { numbered(path, number) };
         let opened = match open(&name)? {
             Some(file) => Some((Source::Plain as fn(File) -> Source, file)),
-            None if number > 0 => open(&with_suffix(&name, ".gz"))?.map(|file| (compressed as fn(File) -> Source, file)),
+            None if number > 0 => {
+                open(&with_suffix(&name, ".gz"))?.map(|file| (compressed as fn(File) -> Source, file))
+            }
             None => None,
         };
         match opened {
@@ -438,7 +447,7 @@ fn watch(path: &Path) -> io::Result<AsyncFd<rustix::fd::OwnedFd>> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
     inotify::add_watch(&inotify, directory, events)?;
-    AsyncFd::with_interest(inotify, Interest::READABLE)
+    crate::sys::readiness::readable(inotify)
 }
 
 async fn changed(watch: &AsyncFd<rustix::fd::OwnedFd>) -> io::Result<()> {

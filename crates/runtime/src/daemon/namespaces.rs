@@ -7,11 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, statx, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat, openat2, statx};
 use rustix::io::Errno;
-use rustix::mount::{
-    MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree,
-};
+use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree};
 use rustix::process::{Pid, PidfdFlags, fchdir, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
@@ -131,8 +129,11 @@ fn open_all(pid: i32) -> Result<HostNamespaces, EnterError> {
     let open = |name: &'static str| {
         let path = if name == "root" { format!("/proc/{pid}/root") } else { format!("/proc/{pid}/ns/{name}") };
         let flags = if name == "root" { OFlags::PATH | OFlags::DIRECTORY } else { OFlags::RDONLY };
-        openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| EnterError::Open { pid, name, source: error.into() })
+        openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|error| EnterError::Open {
+            pid,
+            name,
+            source: error.into(),
+        })
     };
     Ok(HostNamespaces {
         mnt: open("mnt")?,

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -251,7 +250,7 @@ async fn attend(
 
 /// Waits for a shim that this daemon started itself.
 pub(crate) async fn reap(child: OwnedFd) {
-    let Ok(child) = AsyncFd::with_interest(child, Interest::READABLE) else { return };
+    let Ok(child) = crate::sys::readiness::readable(child) else { return };
     if child.readable().await.is_ok() {
         // An error means that somebody else has reaped it, which is as good.
         let _ = waitid(WaitId::PidFd(child.get_ref().as_fd()), WaitIdOptions::EXITED);

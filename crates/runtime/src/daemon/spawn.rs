@@ -103,10 +103,8 @@ impl Runtime {
         link.send(request, &fds).await.map_err(|error| broken("send the plan to the shim", &error))?;
         drop(fds);
         match link.receive().await.map_err(|error| broken("hear from the shim", &error))? {
-            Some((Message::Launched(pid), fds)) => {
-                Shim::new(link, pid, fds.into_iter().next(), state_dir, Some(shim))
-                    .map_err(|error| broken("hold the process", &error))
-            }
+            Some((Message::Launched(pid), fds)) => Shim::new(link, pid, fds.into_iter().next(), state_dir, Some(shim))
+                .map_err(|error| broken("hold the process", &error)),
             Some((Message::Failed(failure), _)) => {
                 super::shim::reap(shim).await;
                 Err(failure)

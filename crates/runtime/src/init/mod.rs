@@ -83,4 +83,3 @@ fn complain(action: &str, name: &str, error: &io::Error) -> i32 {
         _ => 1,
     }
 }
-

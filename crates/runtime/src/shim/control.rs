@@ -7,9 +7,7 @@ use droste_runtime::plan::Exit;
 use droste_runtime::wire::{self, Inbox, Message, Request, SOCKET_NAME, Status};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
-};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
 use rustix::process::umask;
 
 use super::pump::{Pump, nonblocking};

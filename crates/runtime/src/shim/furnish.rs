@@ -5,13 +5,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use droste_runtime::plan::{
-    Device, DeviceKind, Failure, LaunchPlan, Mount, MountFlags, MountSource, Propagation,
-};
+use droste_runtime::plan::{Device, DeviceKind, Failure, LaunchPlan, Mount, MountFlags, MountSource, Propagation};
 use droste_runtime::sys::mount::set_attributes;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstat, makedev, mkdirat, mknodat, openat2,
-    readlinkat, symlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstat, makedev, mkdirat, mknodat,
+    openat2, readlinkat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -69,7 +67,8 @@ fn make_mount(root: BorrowedFd<'_>, mount: &Mount, fds: &Fds) -> Result<(), Fail
             let kind = if is_dir { Kind::Directory } else { Kind::File };
             let target = ensure(root, &mount.target, kind).step("make mount point", object)?;
             let recursive = *recursive_readonly && mount.flags.contains(MountFlags::RDONLY);
-            set_attributes(source, MountFlags::NONE, Some(*propagation), true).step("set propagation of bind", object)?;
+            set_attributes(source, MountFlags::NONE, Some(*propagation), true)
+                .step("set propagation of bind", object)?;
             if mount.flags != MountFlags::NONE {
                 set_attributes(source, mount.flags, None, recursive).step("set flags of bind", object)?;
             }
@@ -140,8 +139,7 @@ fn place(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 fn clone_mount(fd: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     Ok(open_tree(fd, "", flags)?)
 }
@@ -224,7 +222,8 @@ fn make_device(root: BorrowedFd<'_>, device: &Device) -> Result<(), Failure> {
     }
     if device.uid != 0 || device.gid != 0 {
         let (uid, gid) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
-        chownat(&parent, name.as_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).step("chown device", object)?;
+        chownat(&parent, name.as_str(), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .step("chown device", object)?;
         chmodat(&parent, name.as_str(), mode, AtFlags::empty()).step("chmod device", object)?;
     }
     Ok(())
@@ -242,7 +241,8 @@ fn write_sysctl(root: BorrowedFd<'_>, name: &str, value: &str) -> Result<(), Fai
     let object = || name.to_owned();
     let path = format!("proc/sys/{}", name.replace('.', "/"));
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let file = openat2(root, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve).step("open sysctl", object)?;
+    let file =
+        openat2(root, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve).step("open sysctl", object)?;
     require_proc(file.as_fd()).step("open sysctl", object)?;
     rustix::io::write(&file, value.as_bytes()).step("write sysctl", object).map(drop)
 }
@@ -292,7 +292,8 @@ fn make_readonly(root: BorrowedFd<'_>, path: &str) -> Result<(), Failure> {
         Err(error) => return Err(failure("make read-only", path, &error)),
     };
     let copy = clone_mount(target.as_fd(), true).step("make read-only", object)?;
-    set_attributes(copy.as_fd(), MountFlags::RDONLY, Some(Propagation::Private), true).step("make read-only", object)?;
+    set_attributes(copy.as_fd(), MountFlags::RDONLY, Some(Propagation::Private), true)
+        .step("make read-only", object)?;
     place(copy.as_fd(), target.as_fd()).step("make read-only", object)
 }
 

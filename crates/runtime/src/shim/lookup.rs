@@ -53,14 +53,20 @@ fn identify_in(spec: &str, added: &[String], passwd: &str, group: &str) -> Resul
     if !group_name.is_empty() {
         identity.gid = find_group(group_name, group)?;
     } else if let Some(account) = account {
-        identity.groups = groups(group).filter(|group| has(group.members, account.name)).map(|group| group.gid).collect();
+        identity.groups =
+            groups(group).filter(|group| has(group.members, account.name)).map(|group| group.gid).collect();
     }
     for name in added {
         identity.groups.push(find_group(name, group)?);
     }
     identity.groups.insert(0, identity.gid);
     let mut seen = Vec::new();
-    identity.groups.retain(|gid| !seen.contains(gid) && { seen.push(*gid); true });
+    identity.groups.retain(|gid| {
+        !seen.contains(gid) && {
+            seen.push(*gid);
+            true
+        }
+    });
     Ok(identity)
 }
 

@@ -3,9 +3,9 @@
 #![allow(unsafe_code)]
 
 mod control;
+mod furnish;
 #[path = "../init/mod.rs"]
 mod init;
-mod furnish;
 mod journal;
 mod lookup;
 mod oci;

@@ -58,7 +58,12 @@ pub(crate) enum Token {
 }
 
 impl Pump {
-    pub(crate) fn new(input: Option<OwnedFd>, outputs: [Option<OwnedFd>; 2], stdin_once: bool, journal: Option<Journal>) -> Self {
+    pub(crate) fn new(
+        input: Option<OwnedFd>,
+        outputs: [Option<OwnedFd>; 2],
+        stdin_once: bool,
+        journal: Option<Journal>,
+    ) -> Self {
         Self {
             outputs,
             input,
@@ -247,7 +252,7 @@ impl Pump {
     /// Forgets attachments whose reader is gone.
     pub(crate) fn sweep(&mut self) {
         let draining = self.draining;
-        self.attachments.retain(|attachment| !attachment.gone && !(draining && attachment.pending.len() > LAST_WORDS));
+        self.attachments.retain(|attachment| !(attachment.gone || draining && attachment.pending.len() > LAST_WORDS));
     }
 }
 

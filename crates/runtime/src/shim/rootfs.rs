@@ -33,9 +33,8 @@ pub(crate) fn enter(rootfs: &Rootfs, place: &str, fds: &Fds) -> Result<(), Failu
 }
 
 fn mount_overlay(overlay: &Overlay, place: &str) -> Result<(), Failure> {
-    droste_runtime::sys::mount::overlay(overlay, Path::new(place)).step("mount overlay", || {
-        format!("{}: {}", overlay.layers_dir, overlay.lowers.join(":"))
-    })
+    droste_runtime::sys::mount::overlay(overlay, Path::new(place))
+        .step("mount overlay", || format!("{}: {}", overlay.layers_dir, overlay.lowers.join(":")))
 }
 
 /// An owned view of the container's root directory.
@@ -56,5 +55,6 @@ pub(crate) fn finish(readonly: bool, propagation: droste_runtime::plan::Propagat
         droste_runtime::sys::mount::set_attributes(root.as_fd(), Flags::NONE, Some(propagation), true)
             .step("set propagation of root", String::new)?;
     }
-    droste_runtime::sys::mount::set_attributes(root.as_fd(), flags, None, false).step("make root read-only", String::new)
+    droste_runtime::sys::mount::set_attributes(root.as_fd(), flags, None, false)
+        .step("make root read-only", String::new)
 }

@@ -149,7 +149,8 @@ fn enter_cgroups(cgroup: &CgroupPlan, oom_score_adj: Option<i32>) -> Result<(), 
         std::fs::write(path, "0").step("enter cgroup", || path.clone())?;
     }
     if let Some(score) = oom_score_adj {
-        std::fs::write("/proc/self/oom_score_adj", score.to_string()).step("set oom_score_adj", || score.to_string())?;
+        std::fs::write("/proc/self/oom_score_adj", score.to_string())
+            .step("set oom_score_adj", || score.to_string())?;
     }
     Ok(())
 }
@@ -230,7 +231,8 @@ fn prepare_exec(plan: &ExecPlan, stage: &Stage<'_>) -> Result<(), Failure> {
         | ThreadNameSpaceType::PROCESS_ID;
     // SAFETY: this is the child's copy of the table, and it does not speak to the daemon.
     unsafe { libc::close(stage.control) };
-    move_into_thread_name_spaces(stage.fds.get(plan.target)?, all).step("join the container's namespaces", String::new)?;
+    move_into_thread_name_spaces(stage.fds.get(plan.target)?, all)
+        .step("join the container's namespaces", String::new)?;
     hop(0)?;
     stage.reporter.started()?;
     connect(&stage.streams, &stage.reporter)?;

@@ -4,6 +4,8 @@
 pub mod bpf;
 pub mod mount;
 pub mod process;
+#[cfg(feature = "daemon")]
+pub mod readiness;
 pub mod seccomp;
 pub mod signal;
 

@@ -15,7 +15,8 @@ pub fn install(instructions: &[u8], flags: u32) -> io::Result<()> {
         filter: filter.as_ptr().cast_mut(),
     };
     // SAFETY: `program` and the filter it points to live for the call; the kernel copies them.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) })
+        .map(drop)
 }
 
 fn instruction(bytes: &[u8]) -> libc::sock_filter {

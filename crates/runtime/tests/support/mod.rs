@@ -1,5 +1,5 @@
 //! What the kernel tests share: a root file system of busybox, plans, and a look at what is left afterwards.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -184,8 +184,11 @@ fn make_layer(root: &Path) {
         fs::create_dir_all(root.join(name)).unwrap();
     }
     fs::copy("/bin/busybox", root.join("bin/busybox")).expect("these tests need busybox-static");
-    for name in ["sh", "cat", "ls", "id", "sleep", "ps", "stty", "tty", "pwd", "true", "echo", "kill", "env", "mount",
-        "readlink", "seq", "tr", "head", "dd", "grep", "touch", "hostname", "nc", "wc", "umask", "rm", "mkdir", "stat", "ln"] {
+    for name in [
+        "sh", "cat", "ls", "id", "sleep", "ps", "stty", "tty", "pwd", "true", "echo", "kill", "env", "mount",
+        "readlink", "seq", "tr", "head", "dd", "grep", "touch", "hostname", "nc", "wc", "umask", "rm", "mkdir", "stat",
+        "ln",
+    ] {
         symlink("busybox", root.join("bin").join(name)).unwrap();
     }
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nu:x:1000:1001:u:/home/u:/bin/sh\n").unwrap();
