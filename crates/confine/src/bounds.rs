@@ -357,3 +357,139 @@ fn without_all(words: &[String]) -> Vec<String> {
 fn left_out(what: &str, names: &[String]) -> String {
     format!("{what} left out because this host does not have them: {}", names.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::DeviceKind;
+
+    const STATUS: &str = "CapPrm:\t000001fffeffffff\nCapBnd:\t000001fffeffffff\n";
+    const LIMITS: &str = "Max open files            1024                 4096                 files     \n";
+
+    fn machine() -> Machine {
+        let bounds = root();
+        let kernel = KernelVersion { major: 6, minor: 1 };
+        Machine { arch: Arch::X86_64, kernel, cpus: 2, capabilities: bounds.capabilities }
+    }
+
+    fn root() -> Bounds {
+        Bounds::machine(STATUS, LIMITS, "0\n").unwrap()
+    }
+
+    fn privileged() -> Request {
+        Request { privileged: true, ..Request::default() }
+    }
+
+    /// The bounds of a host made by a plain `docker run`.
+    fn plain_host() -> Bounds {
+        let (privileges, warnings) = root().bound(&Request::default(), &machine()).unwrap();
+        assert_eq!(warnings, Vec::<String>::new());
+        Bounds::of(&privileges)
+    }
+
+    fn strings(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_plain_container_has_dockers_defaults() {
+        let (privileges, _) = root().bound(&Request::default(), &machine()).unwrap();
+        assert_eq!(privileges.capabilities, Capabilities::DOCKER_DEFAULT);
+        assert_eq!(privileges.device_rules, device::default_rules());
+        assert_eq!(privileges.paths, PathRules::docker_default(2));
+        assert_eq!((privileges.seccomp.len(), privileges.devices.len()), (1, 6));
+        assert!(!privileges.writable_sysfs && !privileges.writable_cgroups && !privileges.no_new_privileges);
+    }
+
+    #[test]
+    fn privileged_on_the_machine_is_all_that_it_has() {
+        let (privileges, warnings) = root().bound(&privileged(), &machine()).unwrap();
+        assert_eq!(privileges.capabilities, root().capabilities);
+        assert!(!privileges.capabilities.has(Capability::SYS_RESOURCE));
+        assert_eq!(privileges.device_rules, [DeviceRule::everything(true)]);
+        assert!(privileges.seccomp.is_empty() && privileges.paths == PathRules::none());
+        assert!(privileges.writable_sysfs && privileges.writable_cgroups);
+        assert_eq!(warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn privileged_on_a_plain_host_is_no_more_than_the_host() {
+        let host = plain_host();
+        let (child, warnings) = host.bound(&privileged(), &machine()).unwrap();
+        assert!(host.capabilities.covers(child.capabilities));
+        assert_eq!(child.seccomp, host.seccomp);
+        assert_eq!(child.paths, host.paths);
+        assert!(!child.writable_sysfs && !child.writable_cgroups);
+        let disk = DeviceRule::allow(DeviceKind::Block, Some(8), Some(0), Access::READ);
+        assert!(device::granted(&child.device_rules, &disk).is_empty());
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_named() {
+        let host = plain_host();
+        let request = Request {
+            cap_add: strings(&["NET_ADMIN", "CHOWN"]),
+            security: SecurityOptions::parse(&strings(&["seccomp=unconfined", "systempaths=unconfined"])).unwrap(),
+            device_rules: vec!["b 8:0 rw".parse().unwrap()],
+            rlimits: vec![Rlimit::parse("nofile=9999").unwrap()],
+            ..Request::default()
+        };
+        let (child, warnings) = host.bound(&request, &machine()).unwrap();
+        assert_eq!(child.capabilities, Capabilities::DOCKER_DEFAULT);
+        assert_eq!(child.rlimits[0].to_string(), "nofile=4096:4096");
+        let expected = ["CAP_NET_ADMIN", "seccomp", "b 8:0 rw", "nofile=9999:9999", "system paths"];
+        for part in expected {
+            assert!(warnings.iter().any(|warning| warning.contains(part)), "{part}: {warnings:?}");
+        }
+        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+        assert!(!warnings.iter().any(|warning| warning.contains("CAP_CHOWN")));
+    }
+
+    #[test]
+    fn no_descendant_has_more_than_an_ancestor() {
+        let mut requests = vec![Request::default(), privileged()];
+        requests.push(Request { cap_add: strings(&["ALL"]), cap_drop: strings(&["CHOWN"]), ..Request::default() });
+        requests.push(Request { cap_drop: strings(&["ALL"]), ..Request::default() });
+        let nnp = SecurityOptions { no_new_privileges: Some(true), ..SecurityOptions::default() };
+        requests.push(Request { security: nnp, ..Request::default() });
+        for (one, two, three) in triples(&requests) {
+            let mut bounds = root();
+            for request in [one, two, three] {
+                let (child, _) = bounds.bound(request, &machine()).unwrap();
+                assert!(bounds.capabilities.covers(child.capabilities));
+                assert!(child.paths.covers(&bounds.paths));
+                assert!(child.no_new_privileges >= bounds.no_new_privileges);
+                assert!(child.writable_sysfs <= bounds.writable_sysfs);
+                let (_, refused) = device::bounded(&bounds.devices, &child.device_rules);
+                assert_eq!(refused, []);
+                assert!(seccomp_covers(&bounds.seccomp, &child.seccomp));
+                bounds = Bounds::of(&child);
+            }
+        }
+    }
+
+    fn triples(all: &[Request]) -> impl Iterator<Item = (&Request, &Request, &Request)> {
+        all.iter().flat_map(move |one| all.iter().flat_map(move |two| all.iter().map(move |three| (one, two, three))))
+    }
+
+    /// Whatever the outer filters refuse, the inner ones refuse.
+    fn seccomp_covers(outer: &[Program], inner: &[Program]) -> bool {
+        let allows = |programs: &[Program], number: u32| {
+            let data = crate::seccomp::SyscallData { number, audit_arch: Arch::X86_64.audit(), arguments: [0; 6] };
+            programs.iter().all(|program| program.answer(&data) == Some(0x7fff_0000))
+        };
+        (0..500).all(|number| allows(outer, number) || !allows(inner, number))
+    }
+
+    #[test]
+    fn oom_scores() {
+        assert_eq!(
+            oom_score(2000).unwrap_err().to_string(),
+            "Invalid value 2000, range for oom score adj is [-1000, 1000]"
+        );
+        let request = Request { oom_score_adj: -500, ..Request::default() };
+        let (child, warnings) = root().bound(&request, &machine()).unwrap();
+        assert_eq!((child.oom_score_adj, warnings.len()), (0, 1));
+    }
+}

@@ -174,7 +174,7 @@ const X32_OWN: [&str; 36] = [
     "pwritev2",
 ];
 
-const NOT_ON_X32: [&str; 13] = [
+const NOT_ON_X32: [&str; 11] = [
     "uselib",
     "_sysctl",
     "create_module",
@@ -186,8 +186,6 @@ const NOT_ON_X32: [&str; 13] = [
     "epoll_ctl_old",
     "epoll_wait_old",
     "vserver",
-    "uretprobe",
-    "map_shadow_stack",
 ];
 
 const SOCKETCALLS: [(&str, u64); 20] = [

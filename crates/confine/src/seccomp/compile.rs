@@ -110,28 +110,36 @@ impl Profile {
     }
 
     fn x32_ranges(&self, arches: &[Arch], rules: &[&Rule]) -> Vec<Range> {
-        match arches.contains(&Arch::X32) {
-            true => self.ranges(Arch::X32, rules),
-            false => {
-                let entry = Entry { always: Some(Action::KillThread), ..Entry::default() };
-                vec![Range { start: X32_BIT, entry }]
-            }
+        if arches.contains(&Arch::X32) {
+            return self.ranges(Arch::X32, rules);
         }
+        let range = |start: u32, action: Action| Range { start, entry: Entry::always(action) };
+        let mut ranges = vec![range(X32_BIT, Action::KillThread)];
+        if self.is_stubbed() {
+            // Numbers without x32's bit are too new rather than of another architecture.
+            ranges.extend([range(X32_BIT << 1, Action::Errno(ENOSYS)), range(X32_BIT * 3, Action::KillThread)]);
+        }
+        // -1 is how a tracer marks a call to be skipped.
+        ranges.push(range(u32::MAX, self.default_action));
+        ranges
+    }
+
+    /// Whether calls newer than the profile fail with ENOSYS.
+    fn is_stubbed(&self) -> bool {
+        !self.default_action.is_permissive() && self.default_action != Action::Errno(ENOSYS)
     }
 
     fn ranges(&self, arch: Arch, rules: &[&Rule]) -> Vec<Range> {
         let (calls, last) = self.calls(arch, rules);
         let base = if arch == Arch::X32 { X32_BIT } else { 0 };
-        let default = Entry { always: Some(self.default_action), ..Entry::default() };
+        let default = Entry::always(self.default_action);
         let mut ranges = vec![Range { start: base, entry: default.clone() }];
         for (number, entry) in calls {
             push(&mut ranges, number, entry);
             push(&mut ranges, number + 1, default.clone());
         }
-        let stubbed = !self.default_action.is_permissive() && self.default_action != Action::Errno(ENOSYS);
-        if let Some(last) = last.filter(|_| stubbed) {
-            let missing = Entry { always: Some(Action::Errno(ENOSYS)), ..Entry::default() };
-            push(&mut ranges, last + 1, missing);
+        if let Some(last) = last.filter(|_| self.is_stubbed()) {
+            push(&mut ranges, last + 1, Entry::always(Action::Errno(ENOSYS)));
         }
         ranges
     }
@@ -161,6 +169,10 @@ impl Profile {
 }
 
 impl Entry {
+    fn always(action: Action) -> Entry {
+        Entry { always: Some(action), alternatives: Vec::new() }
+    }
+
     /// An answer without conditions stands above those with conditions, and the first above later ones.
     fn add(&mut self, conditions: &[Condition], action: Action) {
         let repeated = |one: &Condition| conditions.iter().filter(|other| other.index == one.index).count() > 1;
