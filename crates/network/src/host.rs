@@ -9,12 +9,14 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex};
 
+use droste_model::port::Protocol;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::beside;
 use crate::bridge::{Bridge, Endpoint, HOST_PREFIX, check_ifname};
 use crate::error::{NetworkError, Result};
 use crate::firewall::{self, Desired, Publication};
+use crate::flows;
 use crate::ipam;
 use crate::link::{self, Link, LinkAddress, Pair, Route};
 use crate::mac::MacAddr;
@@ -141,14 +143,16 @@ impl HostNetwork {
         if done.is_err() {
             state.desired.ports = before;
         }
-        done
+        done?;
+        self.forget_flows(&fresh)
     }
 
     /// Ends that; ports that lead nowhere are passed over.
     pub fn unpublish(&self, ports: &[Publication]) -> Result<()> {
         let mut state = lock(&self.state);
         let stale: Vec<_> = ports.iter().filter(|p| state.desired.ports.remove(p)).collect();
-        self.change_ports(&mut state, &stale, Batch::delete_elements)
+        self.change_ports(&mut state, &stale, Batch::delete_elements)?;
+        self.forget_flows(&stale)
     }
 
     /// Puts the rules right if anyone has changed them; says whether that was needed.
@@ -239,6 +243,11 @@ impl HostNetwork {
             }
             other => other,
         }
+    }
+
+    fn forget_flows(&self, ports: &[&Publication]) -> Result<()> {
+        let udp = ports.iter().filter(|p| p.protocol == Protocol::Udp).map(|p| p.host_port).collect();
+        self.filter("forget flows", |socket| flows::forget_udp(socket, &udp))
     }
 
     fn commit(&self, state: &mut State, operation: &'static str, batch: Batch) -> Result<()> {

@@ -16,6 +16,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use crate::error::{NetworkError, Result};
 use crate::firewall::Publication;
 use crate::namespace::{Namespace, lock};
+use crate::relay::Relay;
 
 /// A port that a container asks of its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,10 +90,20 @@ impl PortReservation {
         .collect()
     }
 
-    /// Copies of its IPv6 sockets, bound, for a relay.
-    pub(crate) fn v6_sockets(&self) -> io::Result<Vec<OwnedFd>> {
-        let v6 = self.bindings.iter().filter(|b| b.address.is_ipv6());
-        v6.filter_map(|b| b.socket.as_ref()).map(OwnedFd::try_clone).collect()
+    /// What has to run for its IPv6 side, given the host's namespace. A relay holds the port as well: end it first.
+    pub fn relays(&self, host: &Namespace) -> Result<Vec<Relay>> {
+        let mut relays = Vec::new();
+        for binding in self.bindings.iter().filter(|b| b.address.is_ipv6()) {
+            let Some(socket) = &binding.socket else { continue };
+            let copy = |source| NetworkError::Namespace { operation: "duplicate a port's socket", source };
+            relays.push(Relay {
+                socket: socket.try_clone().map_err(copy)?,
+                protocol: self.protocol,
+                target: self.target,
+                host: host.try_clone()?,
+            });
+        }
+        Ok(relays)
     }
 }
 

@@ -292,6 +292,71 @@ fn a_container_cannot_reach_its_hosts_loopback() {
     assert_eq!(seen(&attacker.namespace, (LOOPBACK, 9000)), "secret", "without the guard it is open");
 }
 
+/// Runs what a reservation needs at IPv6 addresses, until the test ends.
+fn relay(host: &Host, held: &PortReservation) {
+    for relay in held.relays(host.network.namespace()).unwrap() {
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(relay.run()).unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_published_port_is_reached_at_ipv6_loopback() {
+    let (_outside, mut host, _) = world();
+    let server = host.sandbox();
+    tcp_server(&server.namespace, 80);
+    let tcp = host.publish(Protocol::Tcp, None, 8080, (server.ip, 80));
+    let udp = host.publish(Protocol::Udp, None, 8080, (server.ip, 53));
+    let here = host.network.namespace();
+    let connect = || here.run_in(|| TcpStream::connect("[::1]:8080")).unwrap();
+    assert_eq!(connect().unwrap_err().kind(), ErrorKind::ConnectionRefused, "no relay runs yet");
+    relay(&host, &tcp);
+    relay(&host, &udp);
+    let mut stream = (0..100)
+        .find_map(|_| {
+            thread::sleep(Duration::from_millis(20));
+            connect().ok()
+        })
+        .expect("the relay listens");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, host.bridge.gateway.to_string());
+
+    let answering = udp_server(&server.namespace, 53);
+    let socket = here.run_in(|| UdpSocket::bind("[::1]:0")).unwrap().unwrap();
+    socket.set_read_timeout(Some(REACHABLE)).unwrap();
+    socket.send_to(b"who am I?", "[::1]:8080").unwrap();
+    let mut buffer = [0; 64];
+    let (length, from) = socket.recv_from(&mut buffer).unwrap();
+    assert_eq!(from.to_string(), "[::1]:8080");
+    assert_eq!(&buffer[..length], host.bridge.gateway.to_string().as_bytes());
+    answering.join().unwrap();
+}
+
+#[test]
+fn a_udp_flow_follows_its_published_port() {
+    let (outside, mut host, host_ip) = world();
+    let (first, second) = (host.sandbox(), host.sandbox());
+    let client = outside.network.namespace().run_in(|| UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+    client.set_read_timeout(Some(REACHABLE)).unwrap();
+    client.send_to(b"early", (host_ip, 5353)).unwrap();
+    let ask = || {
+        let mut buffer = [0; 64];
+        client.send_to(b"who are you?", (host_ip, 5353)).unwrap();
+        let length = client.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    for sandbox in [&first, &second] {
+        let held = host.publish(Protocol::Udp, None, 5353, (sandbox.ip, 53));
+        let answering = udp_server(&sandbox.namespace, 53);
+        assert_eq!(ask(), OUTSIDE.to_string());
+        answering.join().unwrap();
+        host.network.unpublish(&held.publications()).unwrap();
+    }
+}
+
 fn request(host_ip: Option<&str>, host_ports: Option<(u16, u16)>) -> PortRequest {
     let host_ip = host_ip.map(|ip| ip.parse().unwrap());
     let target = "172.17.0.2:80".parse().unwrap();

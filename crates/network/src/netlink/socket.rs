@@ -62,6 +62,9 @@ impl Socket {
     pub(crate) fn batch(&mut self, requests: Vec<Message>) -> Result<(), Rejection> {
         let first = self.sequence.wrapping_add(1);
         let count = requests.len();
+        if count == 0 {
+            return Ok(());
+        }
         self.send(requests, NLM_F_REQUEST | NLM_F_ACK).map_err(at_start)?;
         let mut refused: Option<Rejection> = None;
         let mut answered = 0;

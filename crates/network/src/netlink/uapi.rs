@@ -133,3 +133,16 @@ pub(crate) const NFT_REG_1: u32 = 1;
 /// The second and third 32-bit word of `NFT_REG_1`.
 pub(crate) const NFT_REG32_01: u32 = 9;
 pub(crate) const NFT_REG32_02: u32 = 10;
+
+pub(crate) const NFNL_SUBSYS_CTNETLINK: u16 = 1;
+pub(crate) const IPCTNL_MSG_CT_GET: u16 = 1;
+pub(crate) const IPCTNL_MSG_CT_DELETE: u16 = 2;
+pub(crate) const CTA_TUPLE_ORIG: u16 = 1;
+pub(crate) const CTA_ID: u16 = 12;
+pub(crate) const CTA_FILTER: u16 = 25;
+pub(crate) const CTA_TUPLE_PROTO: u16 = 2;
+pub(crate) const CTA_PROTO_NUM: u16 = 1;
+pub(crate) const CTA_PROTO_DST_PORT: u16 = 3;
+pub(crate) const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+pub(crate) const CTA_FILTER_F_PROTO_NUM: u32 = 1 << 3;
+pub(crate) const CTA_FILTER_F_PROTO_DST_PORT: u32 = 1 << 5;
