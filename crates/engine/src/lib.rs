@@ -1,1 +1,61 @@
-//! engine
+//! The engine: hosts, and on each of them containers, images, networks and events; the record store; recovery.
+//!
+//! It knows no HTTP and no JSON of Docker's. The daemon holds [`Host`]s, which are capabilities: everything that a
+//! [`Host`] offers acts on that host alone. Requests are admitted in one place (`admit`), and only what was admitted is
+//! made and launched.
+
+mod admit;
+mod attach;
+mod container;
+mod create;
+mod engine;
+mod error;
+mod events;
+mod exec;
+mod files;
+mod health;
+mod host;
+mod images;
+mod inspect;
+mod launch;
+mod lifecycle;
+mod logs;
+mod merge;
+mod mounts;
+mod names;
+mod network;
+mod options;
+mod privileges;
+mod process;
+mod random;
+mod record;
+mod recover;
+mod settings;
+mod sockets;
+mod store;
+mod streams;
+mod system;
+mod table;
+mod tags;
+mod transfer;
+mod update;
+pub mod view;
+mod volumes;
+
+pub use attach::{Attached, Input};
+pub use container::Waiting;
+pub use droste_cgroup::stats::{BlockIoEntry, BlockIoStats, CpuStats, MemoryStats, PidsStats};
+pub use droste_image::{History, Image, Progress, PushResult};
+pub use droste_network::LinkStats;
+pub use engine::{Engine, ListenerChange};
+pub use error::{Error, Message, Result};
+pub use host::Host;
+pub use options::{
+    AttachOptions, ChangeKind, CommitOptions, Download, ExecStart, ImportOptions, LogLine, LogOptions, Logs, Output,
+    PathStat, RemoveImage, RemoveOptions, Removed, StreamKind, Top, UpdateContainer, Upload, WaitCondition, WaitOutcome,
+    WriteArchive,
+};
+pub use settings::{RegistrySettings, Settings};
+pub use system::StatsSample;
+pub use transfer::ProgressSink;
+pub use view::{ContainerView, Created, DiskUsage, ExecView, Info, NetworkView, TreeNode};

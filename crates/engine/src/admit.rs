@@ -1,0 +1,349 @@
+//! Admission: the one place where a client's request becomes something that may be made or launched.
+//!
+//! [`Admitted`] can only be made here, and only it can be made into a container. Admission decides what it can without
+//! side effects; what it must take (a name, a pin on the image), it returns as values that give themselves back.
+
+use std::sync::Arc;
+
+use droste_image::Image;
+use droste_model::container::{Config, CreateContainer, HostConfig, LogConfig, NamespaceMode, RestartPolicy};
+use droste_model::host::{Grant, ImageView};
+use droste_model::id::ContainerId;
+use droste_model::mount::{Mount, MountSource};
+use droste_model::name::ContainerName;
+use droste_model::network::NetworkMode;
+use droste_model::path::{ClientPath, ContainerPath};
+use droste_model::state::State;
+use droste_model::time::Timestamp;
+use droste_runtime::namespaces::{BindError, BindOptions};
+
+use crate::error::{Error, Result};
+use crate::host::{Host, HostState};
+use crate::merge::merge;
+use crate::mounts::{self, Planned};
+use crate::privileges;
+use crate::random;
+use crate::record::{ContainerRecord, Socket};
+use crate::settings::Settings;
+
+/// The default size of /dev/shm in bytes.
+const SHM_SIZE: i64 = 64 << 20;
+
+/// Names of the log drivers that Droste has.
+const LOG_DRIVERS: [&str; 3] = ["json-file", "local", "none"];
+
+/// Paths under which every program looks for the engine, wherever the engine really listens.
+const KNOWN_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
+
+/// A request that its host admits.
+pub struct Admitted<T> {
+    value: T,
+    /// What was left out or is odd.
+    pub warnings: Vec<String>,
+}
+
+impl<T> Admitted<T> {
+    /// The admitted value.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+}
+
+/// A container that may be made.
+pub struct NewContainer {
+    /// What will be remembered of it.
+    pub record: ContainerRecord,
+    /// Its image, pinned until the record holds it.
+    pub image: Option<Image>,
+    /// Its name, given back unless the container is made.
+    pub name: ReservedName,
+}
+
+/// A name that is given back when dropped, unless it was kept.
+pub struct ReservedName {
+    host: Arc<HostState>,
+    name: ContainerName,
+    id: ContainerId,
+    kept: bool,
+}
+
+impl ReservedName {
+    fn take(host: &Arc<HostState>, name: ContainerName, id: &ContainerId) -> Result<Self> {
+        host.table().reserve(name.clone(), id.clone())?;
+        Ok(Self { host: Arc::clone(host), name, id: id.clone(), kept: false })
+    }
+
+    /// Leaves the name with the container.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for ReservedName {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.host.table().release(&self.name, &self.id);
+        }
+    }
+}
+
+impl Host {
+    /// Decides whether a container may be made as asked, and completes the request.
+    pub(crate) async fn admit(&self, request: CreateContainer) -> Result<Admitted<NewContainer>> {
+        self.require_write()?;
+        let settings = self.engine.settings();
+        let mut warnings = Vec::new();
+        let labels = request.config.labels.clone();
+        let image = self.image_for(&request, &mut warnings)?;
+        let config = merged(request.config, image.as_ref())?;
+        let mut host_config = complete(request.host, &settings)?;
+        self.check_namespaces(&host_config)?;
+        privileges::check(&self.state, &host_config, &config, &settings, &mut warnings)?;
+        let limits = self.engine.support.admit(&mut host_config.resources, false);
+        warnings.extend(limits.map_err(|error| Error::invalid(error.to_string()))?);
+        let id = ContainerId::from_bytes(random::bytes()?);
+        let name = self.reserve(request.name, &id)?;
+        let Planned { mounts, anonymous } = mounts::plan(&config, &host_config, self.mounts_from(&host_config)?)?;
+        let (sockets, mounts) = self.split_sockets(mounts).await?;
+        let socket = socket_grant(sockets, &labels, &config.image, &settings)?;
+        let record = ContainerRecord {
+            config: named(config, &host_config, &id),
+            id,
+            name: name.name.clone(),
+            host: self.state.id.clone(),
+            created: Timestamp::now(),
+            image: image.as_ref().map(|image| image.id().to_string()).unwrap_or_default(),
+            manifest: None,
+            host_config,
+            networks: request.networks,
+            mounts,
+            anonymous_volumes: anonymous,
+            socket,
+            state: State::Created { failed: None },
+            restart_count: 0,
+            stopped_by_hand: false,
+            health: None,
+            endpoint: None,
+        };
+        Ok(Admitted { value: NewContainer { record, image, name }, warnings })
+    }
+
+    fn image_for(&self, request: &CreateContainer, warnings: &mut Vec<String>) -> Result<Option<Image>> {
+        if request.config.image.is_empty() {
+            return Err(Error::invalid("no image specified: name one, for example alpine"));
+        }
+        let found = self.find_image(&request.config.image)?;
+        if let Some(asked) = &request.platform {
+            let has = found.platform();
+            if !asked.matches(&has) {
+                warnings.push(format!(
+                    "The requested image's platform ({has}) does not match the specified platform ({asked})"
+                ));
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Takes the name that was asked for, or makes one up.
+    fn reserve(&self, asked: Option<ContainerName>, id: &ContainerId) -> Result<ReservedName> {
+        if let Some(name) = asked {
+            return ReservedName::take(&self.state, name, id);
+        }
+        let seed = random::number()?;
+        for attempt in 0..1000 {
+            if let Some(name) = crate::names::suggest(seed.wrapping_add(u64::from(attempt) * 7919), attempt.min(9)) {
+                if let Ok(reserved) = ReservedName::take(&self.state, name, id) {
+                    return Ok(reserved);
+                }
+            }
+        }
+        ReservedName::take(&self.state, format!("c-{}", id.short()).parse().map_err(|_| no_name())?, id)
+    }
+
+    /// Other containers whose namespaces are asked for must be on this host, or be SELF.
+    fn check_namespaces(&self, host: &HostConfig) -> Result<()> {
+        if let NetworkMode::Container(name) = &host.network_mode {
+            self.target(name)?;
+        }
+        for mode in [&host.ipc_mode, &host.pid_mode] {
+            if let NamespaceMode::Container(name) = mode {
+                self.target(name)?;
+            }
+        }
+        if let Some(name) = host.network_mode.network() {
+            self.state.networks.find(name)?;
+        }
+        Ok(())
+    }
+
+    /// The mounts of the containers that `--volumes-from` names; SELF is one of them.
+    fn mounts_from(&self, host: &HostConfig) -> Result<Vec<Mount>> {
+        let mut all = Vec::new();
+        for text in host.volumes_from.iter().flatten() {
+            let (name, read_only) = mounts::volumes_from(text)?;
+            let target = self.target(name)?;
+            let record = target.container().record();
+            let shared = record.mounts.iter().filter(|mount| !matches!(mount.source, MountSource::Tmpfs { .. }));
+            all.extend(shared.cloned().map(|mut mount| {
+                mount.read_only |= read_only;
+                self.as_seen_from_here(&target, mount)
+            }));
+        }
+        Ok(all)
+    }
+
+    /// A mount of SELF, seen from inside: its source is the place where SELF has it.
+    fn as_seen_from_here(&self, target: &crate::host::Target, mut mount: Mount) -> Mount {
+        if let crate::host::Target::Myself(_) = target {
+            if let Some(source) = ClientPath::absolute(mount.target.as_str()) {
+                mount.source = MountSource::Bind { source, create: false, non_recursive: false };
+            }
+        }
+        mount
+    }
+
+    /// Takes out the binds that mean the engine's socket, and looks at what `--mount` binds.
+    async fn split_sockets(&self, mounts: Vec<Mount>) -> Result<(Vec<ContainerPath>, Vec<Mount>)> {
+        let mut sockets = Vec::new();
+        let mut others = Vec::new();
+        for mount in mounts {
+            let MountSource::Bind { source, create, .. } = &mount.source else {
+                others.push(mount);
+                continue;
+            };
+            if self.means_engine_socket(source, *create).await? {
+                sockets.push(mount.target);
+            } else {
+                others.push(mount);
+            }
+        }
+        Ok((sockets, others))
+    }
+
+    /// Whether a bind's source is an engine socket: by the paths that everybody types, or by what lies there.
+    async fn means_engine_socket(&self, source: &ClientPath, create: bool) -> Result<bool> {
+        if KNOWN_SOCKETS.contains(&source.as_str()) {
+            return Ok(true);
+        }
+        let namespaces = self.state.power()?.namespaces;
+        let path = source.as_str().to_owned();
+        let failed = |error: &dyn std::fmt::Display| Error::hidden("a bind source could not be looked up", error);
+        let view = namespaces.view().map_err(|error| failed(&error))?;
+        let look = move || view.open_bind_source(std::path::Path::new(&path), BindOptions::default());
+        let found = tokio::task::spawn_blocking(look).await;
+        match found.map_err(|error| failed(&error))? {
+            Ok(found) => Ok(found.is_socket && self.engine.is_engine_socket(found.dev, found.ino)),
+            Err(BindError::Missing { .. }) if create => Ok(false),
+            Err(BindError::Missing { .. }) => Err(Error::invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {source}"
+            ))),
+            Err(error) => Err(Error::invalid(format!("invalid mount config for type \"bind\": {error}"))),
+        }
+    }
+}
+
+fn no_name() -> Error {
+    Error::internal("no free container name could be made up; choose one with --name")
+}
+
+/// Joins request and image, and refuses a container that would run nothing.
+fn merged(asked: Config, image: Option<&Image>) -> Result<Config> {
+    let config = match image {
+        Some(image) => merge(asked, &image.config().config),
+        None => merge(asked, &Config::default()),
+    };
+    if config.entrypoint.iter().flatten().chain(config.cmd.iter().flatten()).next().is_none() {
+        return Err(Error::invalid("no command specified"));
+    }
+    Ok(config)
+}
+
+/// The host name: as asked, or the short id where the container has a UTS namespace of its own.
+fn named(mut config: Config, host: &HostConfig, id: &ContainerId) -> Config {
+    let shared = host.uts_mode == NamespaceMode::Host
+        || matches!(host.network_mode, NetworkMode::Host | NetworkMode::Container(_));
+    if config.hostname.is_empty() && !shared {
+        config.hostname = id.short().to_owned();
+    }
+    config
+}
+
+/// Fills in what Docker fills in, and refuses what does not exist here.
+fn complete(mut host: HostConfig, settings: &Settings) -> Result<HostConfig> {
+    host.log = log_config(host.log, settings)?;
+    if host.shm_size == 0 {
+        host.shm_size = SHM_SIZE;
+    }
+    if host.shm_size < 0 {
+        return Err(Error::invalid("SHM size can not be less than 0"));
+    }
+    if host.ipc_mode == NamespaceMode::Default {
+        host.ipc_mode = NamespaceMode::Private;
+    }
+    if host.cgroupns_mode == NamespaceMode::Default {
+        host.cgroupns_mode = NamespaceMode::Private;
+    }
+    if host.auto_remove && !matches!(host.restart_policy, RestartPolicy::Unset | RestartPolicy::No) {
+        return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
+    }
+    host.runtime = runtime_name(&host.runtime, settings)?;
+    if !host.userns_mode.is_empty() && host.userns_mode != "host" {
+        return Err(Error::invalid("invalid userns mode: only \"host\" and the default are known"));
+    }
+    Ok(host)
+}
+
+fn log_config(asked: LogConfig, settings: &Settings) -> Result<LogConfig> {
+    let asked = if asked.driver.is_empty() { LogConfig { driver: settings.log.driver.clone(), ..asked } } else { asked };
+    if !LOG_DRIVERS.contains(&asked.driver.as_str()) {
+        return Err(Error::invalid(format!("logger: no log driver named '{}' is registered", asked.driver)));
+    }
+    let options = if asked.options.is_empty() && asked.driver == settings.log.driver {
+        settings.log.options.clone()
+    } else {
+        asked.options
+    };
+    crate::logs::check_options(&asked.driver, &options)?;
+    Ok(LogConfig { driver: asked.driver, options })
+}
+
+fn runtime_name(asked: &str, settings: &Settings) -> Result<String> {
+    let name = if asked.is_empty() { settings.default_runtime.as_str() } else { asked };
+    match name {
+        "" | "droste" => Ok("droste".to_owned()),
+        name if settings.runtimes.contains_key(name) => Ok(name.to_owned()),
+        name => Err(Error::invalid(format!("unknown or invalid runtime name: {name}"))),
+    }
+}
+
+/// What the socket grants: as its creator says, else as the daemon's list of images says, else a host of its own.
+fn socket_grant(
+    targets: Vec<ContainerPath>,
+    labels: &std::collections::BTreeMap<String, String>,
+    image: &str,
+    settings: &Settings,
+) -> Result<Option<Socket>> {
+    if targets.is_empty() {
+        return Ok(None);
+    }
+    let bad = |error: &dyn std::fmt::Display| Error::invalid(error.to_string());
+    let grant = match labels.get(Grant::LABEL) {
+        Some(value) => Grant::from_label(value).map_err(|error| bad(&error))?,
+        None if is_listed(image, &settings.parent_images) => Grant::Parent,
+        None => Grant::Own,
+    };
+    let images = match labels.get(ImageView::LABEL) {
+        Some(value) => ImageView::from_label(value).map_err(|error| bad(&error))?,
+        None => ImageView::Inherit,
+    };
+    Ok(Some(Socket { grant, targets, images }))
+}
+
+/// Whether an image's repository is in the list; tags, digests and Docker's own registry do not count.
+fn is_listed(image: &str, list: &[String]) -> bool {
+    let repository = |text: &str| {
+        text.parse::<droste_model::reference::Reference>().ok().map(|reference| reference.name())
+    };
+    let wanted = repository(image);
+    wanted.is_some() && list.iter().any(|listed| repository(listed) == wanted)
+}

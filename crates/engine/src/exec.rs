@@ -1,0 +1,299 @@
+//! Processes that clients start in running containers.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use droste_model::container::ExecConfig;
+use droste_model::id::{ContainerId, ExecId};
+use droste_model::state::{Running, State};
+use droste_runtime::plan::{AttachPlan, ExecPlan, FdIndex, Stdio, Streams, WindowSize};
+use droste_runtime::{Attachment, Ending, Shim};
+
+use tokio::sync::watch;
+
+use crate::attach::{self, Attached, DetachKeys};
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::lifecycle::to_the_end;
+use crate::options::ExecStart;
+use crate::view::ExecView;
+use crate::{privileges, process, random};
+
+/// How many ended execs a container keeps for inspection.
+const KEPT: usize = 64;
+
+/// A process started by exec, or to be started.
+pub struct Exec {
+    /// Its id.
+    pub id: ExecId,
+    /// The container.
+    pub container: ContainerId,
+    /// What was asked.
+    pub config: Arc<ExecConfig>,
+    state: Mutex<ExecState>,
+    end: watch::Sender<Option<i32>>,
+}
+
+enum ExecState {
+    Created,
+    Starting,
+    Running(Shim),
+    Exited { code: i32, pid: i32 },
+}
+
+impl Exec {
+    /// A process to be started.
+    pub(crate) fn new(id: ExecId, container: ContainerId, config: ExecConfig) -> Self {
+        let state = Mutex::new(ExecState::Created);
+        Self { id, container, config: Arc::new(config), state, end: watch::Sender::new(None) }
+    }
+
+    /// Waits for its exit code.
+    pub(crate) async fn ended(&self) -> i32 {
+        let mut end = self.end.subscribe();
+        end.wait_for(Option::is_some).await.ok().and_then(|code| *code).unwrap_or(-1)
+    }
+
+    /// Ends it if it runs.
+    pub(crate) fn kill(&self) {
+        if let Some(shim) = self.shim() {
+            let _ = shim.signal(droste_model::signal::Signal::KILL.number());
+        }
+    }
+
+    fn finish(&self, code: i32, pid: i32) {
+        *self.state() = ExecState::Exited { code, pid };
+        let _ = self.end.send_replace(Some(code));
+    }
+
+    fn state(&self) -> MutexGuard<'_, ExecState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shim(&self) -> Option<Shim> {
+        match &*self.state() {
+            ExecState::Running(shim) => Some(shim.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether it has not ended.
+    pub fn is_listed(&self) -> bool {
+        !matches!(&*self.state(), ExecState::Exited { .. })
+    }
+
+    fn view(&self) -> ExecView {
+        let (running, exit_code, pid) = match &*self.state() {
+            ExecState::Created | ExecState::Starting => (false, None, 0),
+            ExecState::Running(shim) => (true, None, shim.pid()),
+            ExecState::Exited { code, pid } => (false, Some(*code), *pid),
+        };
+        ExecView {
+            id: self.id.clone(),
+            container: self.container.clone(),
+            running,
+            exit_code,
+            pid: u32::try_from(pid).unwrap_or(0),
+            config: Arc::clone(&self.config),
+            open_stdin: self.config.attach_stdin,
+            can_remove: exit_code.is_some(),
+        }
+    }
+
+    /// Takes the right to start it; once only.
+    fn claim(&self) -> Result<()> {
+        let mut state = self.state();
+        match &*state {
+            ExecState::Created => {
+                *state = ExecState::Starting;
+                Ok(())
+            }
+            ExecState::Exited { .. } => Err(Error::conflict(format!("exec command {} has already run", self.id))),
+            _ => Err(Error::conflict(format!("exec command {} is already running", self.id))),
+        }
+    }
+}
+
+/// The container must run and not be frozen.
+fn require_running(container: &Container) -> Result<()> {
+    match container.state() {
+        State::Running(Running { paused: true, .. }) => Err(Error::conflict(format!(
+            "container {} is paused, unpause the container before exec",
+            container.id
+        ))),
+        State::Running(_) => Ok(()),
+        State::Restarting { .. } => Err(Error::conflict(format!(
+            "container {} is restarting, wait until the container is running",
+            container.id
+        ))),
+        _ => Err(Error::conflict(format!("container {} is not running", container.id))),
+    }
+}
+
+impl Host {
+    /// Prepares a process in a running container.
+    pub async fn exec_create(&self, at: &str, config: ExecConfig) -> Result<ExecId> {
+        let container = self.member_to_change(at)?;
+        require_running(&container)?;
+        if config.cmd.is_empty() {
+            return Err(Error::invalid("No exec command specified"));
+        }
+        DetachKeys::parse(&config.detach_keys)?;
+        let id = ExecId::from_bytes(random::bytes()?);
+        let command = config.cmd.join(" ");
+        let exec = Exec::new(id.clone(), container.id.clone(), config);
+        self.forget_old_execs(&container);
+        self.state.execs().insert(id.clone(), Arc::new(exec));
+        container.live().execs.push(id.clone());
+        container.emit(format!("exec_create: {command}"), &[("execID", id.to_string())]);
+        Ok(id)
+    }
+
+    /// Keeps the latest ended execs of a container and lets the older ones go.
+    fn forget_old_execs(&self, container: &Container) {
+        let mut live = container.live();
+        if live.execs.len() < KEPT {
+            return;
+        }
+        let mut execs = self.state.execs();
+        live.execs.retain(|id| execs.get(id).is_some_and(|exec| exec.is_listed()));
+        let listed = live.execs.clone();
+        execs.retain(|id, exec| exec.container != container.id || listed.contains(id));
+    }
+
+    /// Starts a prepared process; with `detach` nobody is attached.
+    pub async fn exec_start(&self, id: &str, options: ExecStart) -> Result<Attached> {
+        self.require_write()?;
+        let exec = self.find_exec(id)?;
+        let container = self.member(exec.container.as_str())?;
+        require_running(&container)?;
+        exec.claim()?;
+        let engine = Arc::clone(&self.engine);
+        to_the_end(async move {
+            let started = engine.start_exec(&container, &exec, options).await;
+            if started.is_err() {
+                exec.finish(126, 0);
+            }
+            started
+        })
+        .await
+    }
+
+    /// A process started by exec.
+    pub fn exec(&self, id: &str) -> Result<ExecView> {
+        self.find_exec(id).map(|exec| exec.view())
+    }
+
+    /// Sets the size of its terminal.
+    pub async fn exec_resize(&self, id: &str, rows: u16, cols: u16) -> Result<()> {
+        self.require_write()?;
+        let exec = self.find_exec(id)?;
+        let shim = exec.shim().ok_or_else(|| Error::conflict(format!("exec process {id} is not running")))?;
+        shim.resize(WindowSize { rows, cols })
+            .await
+            .map_err(|error| Error::conflict(format!("cannot resize exec process {id}: {error}")))
+    }
+}
+
+impl Engine {
+    pub(crate) async fn start_exec(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        exec: &Arc<Exec>,
+        options: ExecStart,
+    ) -> Result<Attached> {
+        let shim = container.shim().ok_or_else(|| Error::conflict(format!("container {} is not running", container.id)))?;
+        let config = Arc::clone(&exec.config);
+        let streams = Streams {
+            stdin: config.attach_stdin && !options.detach,
+            stdout: config.attach_stdout && !options.detach,
+            stderr: config.attach_stderr && !options.detach,
+        };
+        let failed = |error: std::io::Error| Error::hidden("the exec's streams could not be made", error);
+        let (attachment, socket) = Attachment::pair().map_err(failed)?;
+        let pidfd = shim.pidfd().try_clone().map_err(failed)?;
+        let state_dir = self.exec_dir(&exec.id)?;
+        let plan = ExecPlan {
+            id: exec.id.to_string(),
+            state_dir: state_dir.to_string_lossy().into_owned(),
+            target: FdIndex(0),
+            process: self.exec_process(container, &config)?,
+            cgroup: self.cgroup_plan(container)?,
+            stdio: Stdio {
+                tty: config.tty.then(|| window(options.console_size.or(size(&config)))),
+                open_stdin: streams.stdin,
+                stdin_once: streams.stdin,
+                attached: vec![AttachPlan { socket: FdIndex(1), streams }],
+                log: None,
+            },
+        };
+        let command = config.cmd.join(" ");
+        let id = [("execID", exec.id.to_string())];
+        container.emit(format!("exec_start: {command}"), &id);
+        let launched = self.runtime.exec(plan, vec![pidfd, socket]).await;
+        let running = launched.map_err(|failure| {
+            let _ = std::fs::remove_dir_all(&state_dir);
+            crate::launch::refused("OCI runtime exec failed: exec failed: unable to start container process: ", &failure)
+        })?;
+        *exec.state() = ExecState::Running(running.clone());
+        self.watch_exec(container, exec, running, state_dir);
+        let keys = DetachKeys::parse(&config.detach_keys)?;
+        let exec = Arc::clone(exec);
+        // A client that has read all output may ask for the exit code at once: it is there by then.
+        let ended = async move { drop(exec.ended().await) };
+        Ok(attach::connect(attachment, streams, config.tty, Some(keys), ended))
+    }
+
+    fn exec_dir(&self, id: &ExecId) -> Result<std::path::PathBuf> {
+        let path = self.settings().exec_root.join("execs").join(id.as_str());
+        std::fs::create_dir_all(&path).map_err(|error| Error::hidden("the exec's directory could not be made", error))?;
+        Ok(path)
+    }
+
+    /// The process with the container's bounds: what its host has now, and no more than the container got.
+    fn exec_process(&self, container: &Container, config: &ExecConfig) -> Result<droste_runtime::plan::Process> {
+        let record = container.record().clone();
+        let power = container.host.power()?;
+        let (own, _) = privileges::bound(&power.namespaces, &power.bounds, &record.host_config, &self.settings())?;
+        let capabilities = privileges::exec_capabilities(&power.bounds, own.capabilities, config.privileged);
+        let env = process::environment(&record.config, &config.env);
+        let mut process = process::process(&own, capabilities, config.cmd.clone(), env);
+        let or = |asked: &str, else_: &str| if asked.is_empty() { else_.to_owned() } else { asked.to_owned() };
+        process.cwd = or(&or(&config.working_dir, &record.config.working_dir), "/");
+        process.user = or(&config.user, &record.config.user);
+        process.groups = record.host_config.group_add.unwrap_or_default();
+        Ok(process)
+    }
+
+    fn watch_exec(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        exec: &Arc<Exec>,
+        shim: Shim,
+        state_dir: std::path::PathBuf,
+    ) {
+        let (container, exec) = (Arc::clone(container), Arc::clone(exec));
+        tokio::spawn(async move {
+            let code = match shim.wait().await {
+                Ending::Exited(exit) => exit.code,
+                Ending::Lost => 137,
+            };
+            exec.finish(code, shim.pid());
+            let _ = std::fs::remove_dir_all(&state_dir);
+            let attributes = [("execID", exec.id.to_string()), ("exitCode", code.to_string())];
+            container.emit("exec_die", &attributes);
+        });
+    }
+}
+
+fn size(config: &ExecConfig) -> Option<(u16, u16)> {
+    let (rows, cols) = config.console_size?;
+    Some((u16::try_from(rows).ok()?, u16::try_from(cols).ok()?))
+}
+
+/// A terminal's size; zero by zero until a client says.
+pub(crate) fn window(size: Option<(u16, u16)>) -> WindowSize {
+    let (rows, cols) = size.unwrap_or_default();
+    WindowSize { rows, cols }
+}

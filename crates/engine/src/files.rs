@@ -1,0 +1,412 @@
+//! The files of a container, running or not: cp, export, diff, sizes, and a volume's first content.
+//!
+//! All path look-up happens inside the container's root: on a thread in its mount namespace, or in one with its overlay
+//! mounted for that thread alone. A link in the container can lead nowhere else.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use droste_image::{PackOptions, UnpackOptions};
+use droste_model::mount::MountSource;
+use droste_model::path::ContainerPath;
+use droste_model::state::State;
+use droste_model::time::Timestamp;
+use droste_runtime::namespaces::{BindOptions, EnterError, HostNamespaces, PrivateRoot};
+use droste_runtime::plan::{Overlay, OverlayUpper};
+use tokio::sync::mpsc;
+
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::error::{Error, Message, Result};
+use crate::host::{Host, Target};
+use crate::options::{ChangeKind, Download, PathStat, Upload, WriteArchive};
+
+/// Pieces of a download on the way to a client, and the size of each in bytes.
+const IN_FLIGHT: usize = 8;
+const PIECE: usize = 64 << 10;
+
+/// How many links a path may lead over before it counts as a loop, as in the kernel.
+const MOST_LINKS: usize = 40;
+
+/// Writes pieces into a channel.
+pub(crate) struct ChannelWriter {
+    client: mpsc::Sender<Result<Bytes>>,
+    buffer: Vec<u8>,
+}
+
+impl ChannelWriter {
+    /// A writer and the client's end.
+    pub(crate) fn new() -> (Self, Download) {
+        let (client, download) = mpsc::channel(IN_FLIGHT);
+        (Self { client, buffer: Vec::with_capacity(PIECE) }, download)
+    }
+
+    fn send(&mut self) -> std::io::Result<()> {
+        let piece = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
+        self.client.blocking_send(Ok(piece.into())).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Sends what is left, or why it ends early.
+    pub(crate) fn finish(mut self, outcome: Result<()>) {
+        let _ = match outcome {
+            Ok(()) if self.buffer.is_empty() => Ok(()),
+            Ok(()) => self.send().map_err(drop),
+            Err(error) => self.client.blocking_send(Err(error)).map_err(drop),
+        };
+    }
+}
+
+impl Write for ChannelWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let room = PIECE - self.buffer.len();
+        let taken = &bytes[..bytes.len().min(room)];
+        self.buffer.extend_from_slice(taken);
+        if self.buffer.len() == PIECE {
+            self.send()?;
+        }
+        Ok(taken.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn entered<T>(outcome: Result<Result<T>, EnterError>) -> Result<T> {
+    outcome.map_err(|error| Error::hidden("the container's file system could not be entered", error))?
+}
+
+fn missing(path: &str, at: &str) -> Error {
+    Error::NotFound(Message::new(format!("Could not find the file {path} in container {at}")))
+}
+
+impl Engine {
+    /// Runs `work` with the container's root as `/`, mounts included. Blocking.
+    pub(crate) fn inside<T: Send>(
+        &self,
+        container: &Container,
+        work: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<T> {
+        if let Some(shim) = container.shim() {
+            let namespaces = HostNamespaces::of(shim.pidfd().as_fd(), shim.pid());
+            if let Ok(view) = namespaces.map_err(drop).and_then(|namespaces| namespaces.view().map_err(drop)) {
+                return entered(view.run(work));
+            }
+        }
+        let overlay = self.overlay(container)?;
+        let place = self.container_dir(&container.id).join("merged");
+        std::fs::create_dir_all(&place).map_err(|error| Error::hidden("the container's root could not be mounted", error))?;
+        let root = PrivateRoot { overlay: &overlay, place: &place, binds: self.binds_of_stopped(container)? };
+        entered(root.run(work))
+    }
+
+    /// The container's root alone.
+    fn overlay(&self, container: &Container) -> Result<Overlay> {
+        let folder = self.container_dir(&container.id);
+        let found = self
+            .images
+            .root_of(container.image.as_ref(), &folder)
+            .map_err(|error| Error::hidden("the container's root is damaged", error))?;
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        Ok(Overlay {
+            layers_dir: text(&found.layers_dir),
+            lowers: found.lower,
+            upper: Some(OverlayUpper { upper: text(&found.upper), work: text(&found.work) }),
+        })
+    }
+
+    /// What a stopped container would have mounted, as far as its sources are there.
+    fn binds_of_stopped(&self, container: &Container) -> Result<Vec<(std::os::fd::OwnedFd, PathBuf)>> {
+        let mounts = container.record().mounts.clone();
+        let host = container.host.power()?.namespaces;
+        let machine = self.machine_state().power()?.namespaces;
+        let mut binds = Vec::new();
+        for mount in mounts {
+            let (namespaces, source) = match &mount.source {
+                MountSource::Bind { source, .. } => (&host, PathBuf::from(source.as_str())),
+                MountSource::Volume { name: Some(name), .. } => (&machine, self.volumes.path(&container.host.id, name)),
+                _ => continue,
+            };
+            let opened = namespaces
+                .view()
+                .map_err(|error| Error::hidden("the host's root could not be entered", error))?
+                .open_bind_source(&source, BindOptions::default());
+            binds.extend(opened.map(|opened| (opened.mount, PathBuf::from(mount.target.as_str()))));
+        }
+        Ok(binds)
+    }
+}
+
+/// The path as the kernel is asked for it: absolute, with the trailing slash or dot that makes it follow a link.
+fn rooted(path: &str) -> Result<String> {
+    let clean = ContainerPath::rooted(path).ok_or_else(|| Error::invalid("a path can't contain a NUL byte"))?;
+    let keeps = path.ends_with('/') || path.ends_with("/.");
+    let text = clean.as_str();
+    Ok(if keeps && text != "/" { format!("{text}/.") } else { text.to_owned() })
+}
+
+/// What is at a path; the process's root is the container's.
+fn stat(path: &str, at: &str) -> Result<PathStat> {
+    let absolute = rooted(path)?;
+    let found = std::fs::symlink_metadata(&absolute).map_err(|_| missing(path, at))?;
+    let link_target = if found.is_symlink() { link_target(&absolute) } else { String::new() };
+    let name = absolute.trim_end_matches("/.").rsplit('/').next().unwrap_or_default();
+    Ok(PathStat {
+        name: if name.is_empty() { "/".to_owned() } else { name.to_owned() },
+        size: i64::try_from(found.size()).unwrap_or(i64::MAX),
+        mode: found.mode(),
+        mtime: Timestamp::from_nanos(found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec())),
+        link_target,
+    })
+}
+
+/// Where a link ends inside the container, whether anything is there or not.
+fn link_target(path: &str) -> String {
+    let mut current = PathBuf::from(path);
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = std::fs::read_link(&current) else { break };
+        let joined = current.parent().unwrap_or(Path::new("/")).join(target);
+        let text = joined.to_string_lossy().into_owned();
+        current = ContainerPath::rooted(&text).map_or(joined, |clean| PathBuf::from(clean.as_str()));
+    }
+    current.to_string_lossy().into_owned()
+}
+
+impl Host {
+    async fn with_files<T: Send + 'static>(
+        &self,
+        container: &Arc<Container>,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (engine, container) = (Arc::clone(&self.engine), Arc::clone(container));
+        let done = tokio::task::spawn_blocking(move || engine.inside(&container, work));
+        done.await.map_err(|error| Error::hidden("the work on the container's files was broken off", error))?
+    }
+
+    /// A container whose files this host may touch: a member, or SELF.
+    fn with_own_files(&self, at: &str) -> Result<Arc<Container>> {
+        match self.target(at)? {
+            Target::Member(container) | Target::Myself(container) => Ok(container),
+        }
+    }
+
+    /// What is at a path in a container.
+    pub async fn stat_path(&self, at: &str, path: &str) -> Result<PathStat> {
+        let container = self.with_own_files(at)?;
+        let (path, at) = (path.to_owned(), at.to_owned());
+        self.with_files(&container, move || stat(&path, &at)).await
+    }
+
+    /// A path of a container as a tar archive.
+    pub async fn read_archive(&self, at: &str, path: &str) -> Result<(PathStat, Download)> {
+        let container = self.with_own_files(at)?;
+        let (writer, download) = ChannelWriter::new();
+        let (told, stat_of) = tokio::sync::oneshot::channel();
+        let engine = Arc::clone(&self.engine);
+        let (path, at, owned) = (path.to_owned(), at.to_owned(), Arc::clone(&container));
+        tokio::task::spawn_blocking(move || {
+            let outcome = engine.inside(&owned, move || {
+                let found = stat(&path, &at);
+                let stop = found.is_err();
+                let _ = told.send(found);
+                if stop {
+                    return Ok(());
+                }
+                let mut writer = writer;
+                let name = droste_image::archive_name(&path).as_bytes().to_vec();
+                let outcome = pack_here(&rooted(&path)?, PackOptions { name, whiteouts: false }, &mut writer);
+                writer.finish(outcome);
+                Ok(())
+            });
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "an archive was not read");
+            }
+        });
+        let found = stat_of.await.map_err(|_| Error::internal("the container's file system could not be entered"))??;
+        container.emit("archive-path", &[]);
+        Ok((found, download))
+    }
+
+    /// Unpacks a tar archive into a directory of a container.
+    pub async fn write_archive(&self, at: &str, path: &str, options: WriteArchive, body: Upload) -> Result<()> {
+        self.require_write()?;
+        let container = self.with_own_files(at)?;
+        check_writable(&container, path)?;
+        let user = container.record().config.user.clone();
+        let (path, at) = (path.to_owned(), at.to_owned());
+        let work = move || {
+            let absolute = rooted(&path)?;
+            let found = std::fs::metadata(&absolute).map_err(|_| missing(&path, &at))?;
+            if !found.is_dir() {
+                return Err(Error::invalid("extraction point is not a directory"));
+            }
+            let options = UnpackOptions {
+                no_overwrite_dir_non_dir: options.no_overwrite_dir_non_dir,
+                owner: options.copy_uid_gid.then(|| owner(&user)).transpose()?,
+                ..UnpackOptions::default()
+            };
+            let root = open_root()?;
+            droste_image::unpack(root.as_fd(), absolute.as_bytes(), body, &options).map_err(archive_error)
+        };
+        self.with_files(&container, work).await?;
+        container.emit("extract-to-dir", &[]);
+        Ok(())
+    }
+
+    /// The whole file system of a container as a tar archive.
+    pub async fn export(&self, at: &str) -> Result<Download> {
+        let container = self.member(at)?;
+        let (mut writer, download) = ChannelWriter::new();
+        let (engine, owned) = (Arc::clone(&self.engine), Arc::clone(&container));
+        tokio::task::spawn_blocking(move || {
+            let outcome = engine.overlay(&owned).and_then(|overlay| {
+                let place = engine.container_dir(&owned.id).join("merged");
+                std::fs::create_dir_all(&place).map_err(|error| Error::hidden("the root could not be mounted", error))?;
+                let root = PrivateRoot { overlay: &overlay, place: &place, binds: Vec::new() };
+                entered(root.run(|| pack_here("/.", PackOptions::default(), &mut writer)))
+            });
+            writer.finish(outcome);
+        });
+        container.emit("export", &[]);
+        Ok(download)
+    }
+
+    /// What a container changed in its image's file system.
+    pub async fn changes(&self, at: &str) -> Result<Vec<(ChangeKind, String)>> {
+        let container = self.member(at)?;
+        let (engine, owned) = (Arc::clone(&self.engine), Arc::clone(&container));
+        let listed = tokio::task::spawn_blocking(move || {
+            let overlay = engine.images.root_of(owned.image.as_ref(), engine.container_dir(&owned.id))?;
+            droste_image::changes(&overlay.upper, &overlay.lower_paths())
+        });
+        let failed = |error: &dyn std::fmt::Display| Error::hidden("the container's changes could not be read", error);
+        let changes = listed.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let kind = |kind| match kind {
+            droste_image::ChangeKind::Modified => ChangeKind::Modified,
+            droste_image::ChangeKind::Added => ChangeKind::Added,
+            droste_image::ChangeKind::Deleted => ChangeKind::Deleted,
+        };
+        Ok(changes.into_iter().map(|change| (kind(change.kind), change.path.to_string_lossy().into_owned())).collect())
+    }
+
+    /// Bytes that a container has written, and bytes of its whole root.
+    pub async fn container_size(&self, at: &str) -> Result<(u64, u64)> {
+        let container = self.with_own_files(at)?;
+        let upper = self.engine.container_dir(&container.id).join("diff");
+        let written = tokio::task::spawn_blocking(move || size_of(&upper)).await.unwrap_or(0);
+        let image = container.image.as_ref().map_or(0, droste_image::Image::size);
+        Ok((written, written + image))
+    }
+}
+
+fn open_root() -> Result<std::fs::File> {
+    std::fs::File::open("/").map_err(|error| Error::hidden("the container's root could not be opened", error))
+}
+
+fn pack_here(path: &str, options: PackOptions, writer: &mut ChannelWriter) -> Result<()> {
+    let root = open_root()?;
+    droste_image::pack(root.as_fd(), path.as_bytes(), &options, writer).map_err(archive_error)
+}
+
+fn archive_error(error: droste_image::Error) -> Error {
+    Error::invalid(error.to_string())
+}
+
+/// Docker's refusals to write where the container itself can't.
+fn check_writable(container: &Container, path: &str) -> Result<()> {
+    let record = container.record();
+    let wanted = ContainerPath::rooted(path).ok_or_else(|| Error::invalid("a path can't contain a NUL byte"))?;
+    let below = |target: &str| wanted.as_str() == target || wanted.as_str().starts_with(&format!("{target}/"));
+    let mount = record.mounts.iter().filter(|mount| below(mount.target.as_str())).max_by_key(|mount| mount.target.as_str().len());
+    match mount {
+        Some(mount) if mount.read_only => Err(Error::forbidden("mounted volume is marked read-only")),
+        None if record.host_config.readonly_rootfs => Err(Error::forbidden("container rootfs is marked read-only")),
+        _ => Ok(()),
+    }
+}
+
+/// The numbers of `user[:group]`, names looked up in the container.
+fn owner(user: &str) -> Result<(u32, u32)> {
+    let (name, group) = user.split_once(':').unwrap_or((user, ""));
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let entry = entry.into_iter().find(|fields| fields.len() > 3 && (fields[0] == name || fields[2] == name));
+    let number = |text: &str| text.parse::<u32>().ok();
+    let uid = match (&entry, name) {
+        (_, "") => Some(0),
+        (Some(fields), _) => number(fields[2]),
+        (None, _) => number(name),
+    };
+    let uid = uid.ok_or_else(|| Error::invalid(format!("unable to find user {name}: no matching entries in passwd file")))?;
+    let own = entry.and_then(|fields| number(fields[3])).unwrap_or(0);
+    if group.is_empty() {
+        return Ok((uid, own));
+    }
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let named = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let gid = named.into_iter().find(|fields| fields.len() > 2 && fields[0] == group).and_then(|fields| number(fields[2]));
+    let gid = gid.or_else(|| number(group));
+    let gid = gid.ok_or_else(|| Error::invalid(format!("unable to find group {group}: no matching entries in group file")))?;
+    Ok((uid, gid))
+}
+
+/// Bytes of all files below a directory, hard links once.
+fn size_of(directory: &Path) -> u64 {
+    let mut seen = std::collections::HashSet::new();
+    let mut waiting = vec![directory.to_owned()];
+    let mut total = 0;
+    while let Some(directory) = waiting.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let Ok(found) = entry.metadata() else { continue };
+            if found.is_dir() {
+                waiting.push(entry.path());
+            } else if found.nlink() < 2 || seen.insert(found.ino()) {
+                total += found.size();
+            }
+        }
+    }
+    total
+}
+
+/// Copies what the image has at `target` into a new volume, with the owner and mode of the directory. Blocking.
+pub(crate) fn copy_up(engine: &Engine, container: &Container, target: &str, volume: &Path) -> Result<()> {
+    let overlay = engine.overlay(container)?;
+    let place = engine.container_dir(&container.id).join("merged");
+    let failed = |error: &dyn std::fmt::Display| Error::hidden("a volume's first content could not be copied", error);
+    std::fs::create_dir_all(&place).map_err(|error| failed(&error))?;
+    let volume = std::fs::File::open(volume).map_err(|error| failed(&error))?;
+    let root = PrivateRoot { overlay: &overlay, place: &place, binds: Vec::new() };
+    entered(root.run(|| {
+        let Ok(found) = std::fs::metadata(target) else { return Ok(()) };
+        if !found.is_dir() {
+            return Ok(());
+        }
+        let (reader, writer) = std::io::pipe().map_err(|error| failed(&error))?;
+        std::thread::scope(|scope| {
+            let packing = scope.spawn(|| {
+                let source = std::fs::File::open(target).map_err(droste_image_io)?;
+                let out = std::io::BufWriter::with_capacity(PIECE, writer);
+                droste_image::pack(source.as_fd(), b".", &PackOptions::default(), out).map_err(archive_error)
+            });
+            let unpacked = droste_image::unpack(volume.as_fd(), b"/", reader, &UnpackOptions::default());
+            let packed = packing.join().map_err(|_| Error::internal("the copying thread died"))?;
+            unpacked.map_err(archive_error).and(packed)
+        })?;
+        rustix::fs::fchown(&volume, Some(rustix::fs::Uid::from_raw(found.uid())), Some(rustix::fs::Gid::from_raw(found.gid())))
+            .map_err(|error| failed(&error))?;
+        rustix::fs::fchmod(&volume, rustix::fs::Mode::from_raw_mode(found.mode() & 0o7777)).map_err(|error| failed(&error))
+    }))
+}
+
+fn droste_image_io(error: std::io::Error) -> Error {
+    Error::hidden("the container's files could not be read", error)
+}
+
+/// Whether a container's processes must be frozen for a consistent copy of its files.
+pub(crate) fn runs(container: &Container) -> bool {
+    matches!(container.state(), State::Running(running) if !running.paused)
+}

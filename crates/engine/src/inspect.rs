@@ -1,0 +1,191 @@
+//! What a host shows of its containers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use droste_model::mount::{Mount, MountSource};
+use droste_model::network::{EndpointRequest, NetworkMode};
+
+use crate::container::Container;
+use crate::error::Result;
+use crate::host::{Host, Target};
+use crate::record::ContainerRecord;
+use crate::view::{ContainerView, EndpointView, FilesView, MountKind, MountView, OverlayView};
+
+impl Host {
+    /// All containers of this host, newest first. SELF is not among them: a machine does not list itself.
+    pub fn containers(&self) -> Vec<Arc<ContainerView>> {
+        let mut all: Vec<Arc<ContainerView>> =
+            self.state.members().iter().map(|container| Arc::new(self.view_of(container, false))).collect();
+        all.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
+        all
+    }
+
+    /// One container, or SELF.
+    pub fn container(&self, at: &str) -> Result<Arc<ContainerView>> {
+        let target = self.target(at)?;
+        let is_self = matches!(target, Target::Myself(_));
+        Ok(Arc::new(self.view_of(target.container(), is_self)))
+    }
+
+    /// A container's view. Of SELF it shows what SELF could see anyway: nothing of the host above.
+    fn view_of(&self, container: &Container, is_self: bool) -> ContainerView {
+        let record = container.record().clone();
+        let endpoint = record.endpoint.clone();
+        let mut args = record.args();
+        let path = if args.is_empty() { String::new() } else { args.remove(0) };
+        let running = record.state.running().is_some();
+        let shows_paths = self.level() == 0 && !is_self;
+        let pid = record.state.running().map_or(0, |running| self.pid_here(running.pid));
+        ContainerView {
+            path,
+            args,
+            health: record.health.clone(),
+            image_id: record.image.clone(),
+            image_manifest: record.manifest.clone(),
+            os: "linux".to_owned(),
+            restart_count: record.restart_count,
+            mounts: record.mounts.iter().map(|mount| self.mount_view(mount, is_self)).collect(),
+            networks: self.endpoints(&record, is_self),
+            ports: if is_self { Vec::new() } else { endpoint.map(|endpoint| endpoint.ports).unwrap_or_default() },
+            files: if shows_paths { self.files_view(&record) } else { FilesView::default() },
+            exec_ids: if is_self { Vec::new() } else { self.listed_execs(container) },
+            sandbox_key: if running && shows_paths { format!("/proc/{pid}/ns/net") } else { String::new() },
+            sandbox_id: if running { record.id.to_string() } else { String::new() },
+            overlay: if shows_paths { self.overlay_view(container, &record) } else { None },
+            pid: if is_self { 1 } else { pid },
+            apparmor_profile: String::new(),
+            is_host: record.is_host(),
+            id: record.id,
+            name: record.name,
+            created: record.created,
+            state: record.state,
+            config: record.config,
+            host: if is_self { redacted(record.host_config) } else { record.host_config },
+        }
+    }
+
+    /// A process id of the machine's as this host's processes know it.
+    fn pid_here(&self, pid: u32) -> u32 {
+        if self.level() == 0 {
+            return pid;
+        }
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let ids: Vec<u32> = line.map(|ids| ids.split_whitespace().filter_map(|id| id.parse().ok()).collect()).unwrap_or_default();
+        ids.get(self.level()).copied().unwrap_or(0)
+    }
+
+    fn listed_execs(&self, container: &Container) -> Vec<droste_model::id::ExecId> {
+        let ids = container.live().execs.clone();
+        let execs = self.state.execs();
+        ids.into_iter().filter(|id| execs.get(id).is_some_and(|exec| exec.is_listed())).collect()
+    }
+
+    fn files_view(&self, record: &ContainerRecord) -> FilesView {
+        let folder = self.engine.container_dir(&record.id);
+        let file = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        FilesView {
+            resolv_conf: file("resolv.conf"),
+            hostname: file("hostname"),
+            hosts: file("hosts"),
+            log: crate::logs::file_name(record).map(|name| file(&name)).unwrap_or_default(),
+        }
+    }
+
+    fn overlay_view(&self, container: &Container, record: &ContainerRecord) -> Option<OverlayView> {
+        let folder = self.engine.container_dir(&record.id);
+        let overlay = self.engine.images.root_of(container.image.as_ref(), &folder).ok()?;
+        Some(OverlayView {
+            lower: overlay.lower_paths(),
+            upper: overlay.upper,
+            work: overlay.work,
+            merged: folder.join("merged"),
+        })
+    }
+
+    fn mount_view(&self, mount: &Mount, is_self: bool) -> MountView {
+        let base = MountView {
+            kind: MountKind::Bind,
+            name: String::new(),
+            source: String::new(),
+            destination: mount.target.to_string(),
+            driver: String::new(),
+            mode: mount.mode.clone(),
+            writable: !mount.read_only,
+            propagation: String::new(),
+        };
+        match &mount.source {
+            // Seen from inside, the source is where it is mounted: the path of the host above is not shown.
+            MountSource::Bind { .. } if is_self => {
+                MountView { source: mount.target.to_string(), propagation: mount.propagation.as_str().to_owned(), ..base }
+            }
+            MountSource::Bind { source, .. } => {
+                MountView { source: source.to_string(), propagation: mount.propagation.as_str().to_owned(), ..base }
+            }
+            MountSource::Volume { name, driver, .. } => {
+                let name = name.as_ref().map(ToString::to_string).unwrap_or_default();
+                let driver = if driver.is_empty() { "local".to_owned() } else { driver.clone() };
+                let source = self.volume_path(&name);
+                MountView { kind: MountKind::Volume, name, source, driver, ..base }
+            }
+            MountSource::Tmpfs { .. } => MountView { kind: MountKind::Tmpfs, ..base },
+            MountSource::Image { .. } => MountView { kind: MountKind::Image, ..base },
+        }
+    }
+
+    /// Where a volume is, if this host may know; a path that looks like Docker's otherwise.
+    fn volume_path(&self, name: &str) -> String {
+        let shown = |name: &droste_model::name::VolumeName| {
+            self.engine.volumes.path(&self.state.id, name).to_string_lossy().into_owned()
+        };
+        match name.parse() {
+            Ok(name) if self.level() == 0 => shown(&name),
+            _ => format!("/var/lib/docker/volumes/{name}/_data"),
+        }
+    }
+
+    fn endpoints(&self, record: &ContainerRecord, is_self: bool) -> BTreeMap<String, EndpointView> {
+        let Some(name) = record.host_config.network_mode.network() else { return BTreeMap::new() };
+        let Ok(network) = self.state.networks.find(name) else { return BTreeMap::new() };
+        if is_self {
+            // What SELF has of the host above's networks is the host above's; on its own networks it is the gateway.
+            return BTreeMap::new();
+        }
+        let running = record.state.running().is_some();
+        let request = record.networks.get(network.name()).or_else(|| record.networks.get("default"));
+        let mut view = EndpointView {
+            request: request.cloned().unwrap_or_else(EndpointRequest::default),
+            ..EndpointView::default()
+        };
+        if running {
+            view.network_id = self.state.networks.id(network).to_string();
+            view.endpoint_id = record.endpoint.as_ref().map_or_else(|| record.id.to_string(), |endpoint| endpoint.id.to_string());
+        }
+        if let Some(endpoint) = &record.endpoint {
+            view.address = Some(endpoint.address);
+            view.gateway = Some(endpoint.gateway);
+            view.mac.clone_from(&endpoint.mac);
+        }
+        BTreeMap::from([(network.name().to_owned(), view)])
+    }
+}
+
+/// A container's own configuration without the words of the host above: its paths and names of its neighbours.
+fn redacted(mut host: droste_model::container::HostConfig) -> droste_model::container::HostConfig {
+    host.binds = None;
+    host.mounts = None;
+    host.volumes_from = None;
+    host.links = None;
+    host.container_id_file.clear();
+    host.resources.cgroup_parent.clear();
+    if let NetworkMode::Container(_) = host.network_mode {
+        host.network_mode = NetworkMode::Default;
+    }
+    for mode in [&mut host.ipc_mode, &mut host.pid_mode] {
+        if let droste_model::container::NamespaceMode::Container(_) = mode {
+            *mode = droste_model::container::NamespaceMode::Private;
+        }
+    }
+    host
+}

@@ -1,0 +1,515 @@
+//! A container's life: start, stop, the end of its process, restarts, pause, removal.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use droste_model::container::stop_signal;
+use droste_model::id::ContainerId;
+use droste_model::signal::Signal;
+use droste_model::state::{Exit, Running, State};
+use droste_model::time::Timestamp;
+
+use crate::container::Container;
+use crate::engine::{Engine, ListenerChange};
+use crate::error::{Error, Result};
+use crate::host::{Host, HostState};
+use crate::options::{RemoveOptions, UpdateContainer, WaitCondition};
+use crate::container::Waiting;
+use crate::store::{Change, Key};
+use crate::view::{ContainerView, Created};
+
+/// Seconds from the stop signal to SIGKILL where nobody says otherwise.
+const STOP_TIMEOUT: i64 = 10;
+
+/// A run that lasted this long starts the restarts' back-off anew.
+const GOOD_RUN: Duration = Duration::from_secs(10);
+
+/// How long after SIGKILL an end is waited for before the client hears that it does not come.
+const KILL_WAIT: Duration = Duration::from_secs(30);
+
+/// Runs `work` to its end even if the client that asked for it goes away.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(Error::hidden("the operation was broken off", error)))
+}
+
+impl Host {
+    /// Makes a container.
+    pub async fn create(&self, request: droste_model::container::CreateContainer) -> Result<Created> {
+        let host = self.clone();
+        to_the_end(async move {
+            let admitted = host.admit(request).await?;
+            let warnings = admitted.warnings.clone();
+            let id = crate::create::make(&host, admitted).await?;
+            Ok(Created { id, warnings })
+        })
+        .await
+    }
+
+    /// Starts a container; [`Error::NotModified`] if it runs.
+    pub async fn start(&self, at: &str) -> Result<()> {
+        let container = self.member_to_change(at)?;
+        let engine = Arc::clone(&self.engine);
+        to_the_end(async move {
+            let _turn = container.transition.lock().await;
+            match container.state() {
+                State::Running(Running { paused: true, .. }) => {
+                    return Err(Error::conflict("cannot start a paused container, try unpause instead"));
+                }
+                State::Running(_) => return Err(Error::NotModified),
+                State::Removing | State::Dead => {
+                    return Err(Error::conflict("container is marked for removal and cannot be started"));
+                }
+                State::Created { .. } | State::Restarting { .. } | State::Exited { .. } => {}
+            }
+            container.live().restarts_in_row = 0;
+            container.record().stopped_by_hand = false;
+            engine.launch(&container).await
+        })
+        .await
+    }
+
+    /// Stops a container: its stop signal, then SIGKILL after `timeout` seconds (negative: never).
+    pub async fn stop(&self, at: &str, timeout: Option<i64>, signal: Option<Signal>) -> Result<()> {
+        let container = self.member_to_change(at)?;
+        let engine = Arc::clone(&self.engine);
+        to_the_end(async move {
+            match container.state() {
+                State::Running(_) | State::Restarting { .. } => engine.stop(&container, timeout, signal).await,
+                _ => Err(Error::NotModified),
+            }
+        })
+        .await
+    }
+
+    /// Stops a container if it runs, and starts it.
+    pub async fn restart(&self, at: &str, timeout: Option<i64>, signal: Option<Signal>) -> Result<()> {
+        let container = self.member_to_change(at)?;
+        let engine = Arc::clone(&self.engine);
+        to_the_end(async move {
+            // A restart keeps a container that would remove itself.
+            if matches!(container.state(), State::Running(_) | State::Restarting { .. }) {
+                container.live().restarting = true;
+                let stopped = engine.stop(&container, timeout, signal).await;
+                container.live().restarting = false;
+                stopped?;
+            }
+            let _turn = container.transition.lock().await;
+            if container.state().running().is_none() {
+                container.record().stopped_by_hand = false;
+                engine.launch(&container).await?;
+            }
+            container.emit("restart", &[]);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Sends a signal to a container's process.
+    pub async fn kill(&self, at: &str, signal: Option<Signal>) -> Result<()> {
+        let container = self.member_to_change(at)?;
+        let signal = signal.unwrap_or(Signal::KILL);
+        let shim = container.shim();
+        let (Some(shim), Some(_)) = (shim, container.state().running()) else {
+            return Err(Error::conflict(format!("cannot kill container: {at}: container {} is not running", container.id)));
+        };
+        let ends = signal == Signal::KILL || signal == stop_signal(&container.record().config);
+        if ends {
+            container.live().stopping = true;
+            container.record().stopped_by_hand = true;
+        }
+        if signal == Signal::KILL {
+            self.engine.thaw(&container);
+        }
+        shim.signal(signal.number()).map_err(|error| Error::hidden(format!("cannot kill container {at}"), error))?;
+        container.emit("kill", &[("signal", signal.to_string())]);
+        if signal == Signal::KILL {
+            let _ = tokio::time::timeout(KILL_WAIT, container.stopped()).await;
+        }
+        Ok(())
+    }
+
+    /// Freezes a container.
+    pub async fn pause(&self, at: &str) -> Result<()> {
+        let container = self.member_to_change(at)?;
+        let _turn = container.transition.lock().await;
+        match container.state() {
+            State::Running(Running { paused: true, .. }) => {
+                Err(Error::conflict(format!("container {} is already paused", container.id)))
+            }
+            State::Running(running) => {
+                self.engine.freeze(&container).await?;
+                container.enter(State::Running(Running { paused: true, ..running }));
+                self.engine.remember(&container);
+                container.emit("pause", &[]);
+                Ok(())
+            }
+            _ => Err(Error::conflict(format!("container {} is not running", container.id))),
+        }
+    }
+
+    /// Lets a frozen container go on.
+    pub async fn unpause(&self, at: &str) -> Result<()> {
+        let container = self.member_to_change(at)?;
+        let _turn = container.transition.lock().await;
+        match container.state() {
+            State::Running(running @ Running { paused: true, .. }) => {
+                self.engine.thaw(&container);
+                container.enter(State::Running(Running { paused: false, ..running }));
+                self.engine.remember(&container);
+                container.emit("unpause", &[]);
+                Ok(())
+            }
+            _ => Err(Error::internal(format!("Container {} is not paused", container.id))),
+        }
+    }
+
+    /// Gives a container another name.
+    pub async fn rename(&self, at: &str, name: &str) -> Result<()> {
+        let container = self.member_to_change(at)?;
+        if name.is_empty() {
+            return Err(Error::invalid("Neither old nor new names may be empty"));
+        }
+        let name: droste_model::name::ContainerName =
+            name.parse().map_err(|error: droste_model::name::InvalidContainerName| Error::invalid(error.to_string()))?;
+        let old = container.record().name.clone();
+        if name == old {
+            return Err(Error::invalid("Renaming a container with the same name as its current name"));
+        }
+        self.state.table().reserve(name.clone(), container.id.clone())?;
+        container.record().name = name;
+        if let Err(error) = self.engine.remember_now(&container).await {
+            let name = std::mem::replace(&mut container.record().name, old);
+            self.state.table().release(&name, &container.id);
+            return Err(error);
+        }
+        self.state.table().release(&old, &container.id);
+        container.emit("rename", &[("oldName", format!("/{old}"))]);
+        Ok(())
+    }
+
+    /// Changes limits and the restart policy of a container.
+    pub async fn update(&self, at: &str, change: UpdateContainer) -> Result<Vec<String>> {
+        let container = self.member_to_change(at)?;
+        let _turn = container.transition.lock().await;
+        let warnings = self.engine.update(&container, change).await?;
+        container.emit("update", &[]);
+        Ok(warnings)
+    }
+
+    /// Registers for the end or the removal of a container.
+    pub async fn wait(&self, at: &str, condition: WaitCondition) -> Result<Waiting> {
+        Ok(self.member(at)?.waiting(condition))
+    }
+
+    /// Removes a container, and all that it has if it is a host.
+    pub async fn remove(&self, at: &str, options: RemoveOptions) -> Result<()> {
+        let container = self.member_to_change(at)?;
+        if options.link {
+            return Err(Error::invalid("there are no links to remove: networks of your own give names instead"));
+        }
+        let engine = Arc::clone(&self.engine);
+        let typed = at.to_owned();
+        to_the_end(async move { engine.remove(&container, &typed, options).await }).await
+    }
+
+    /// Removes every stopped container for which `keep` says no; gives their ids and the bytes that they had written.
+    pub async fn prune_containers(
+        &self,
+        keep: &(dyn Fn(&ContainerView) -> bool + Send + Sync),
+    ) -> Result<(Vec<ContainerId>, u64)> {
+        self.require_write()?;
+        let (mut removed, mut freed) = (Vec::new(), 0);
+        for view in self.containers() {
+            let stopped = matches!(view.state, State::Created { .. } | State::Exited { .. } | State::Dead);
+            if !stopped || keep(&view) {
+                continue;
+            }
+            let size = self.container_size(view.id.as_str()).await.map_or(0, |(written, _)| written);
+            if self.remove(view.id.as_str(), RemoveOptions::default()).await.is_ok() {
+                removed.push(view.id.clone());
+                freed += size;
+            }
+        }
+        Ok((removed, freed))
+    }
+}
+
+impl Engine {
+    /// Sends the stop signal, waits, sends SIGKILL, waits. Holds no lock meanwhile.
+    async fn stop(&self, container: &Arc<Container>, timeout: Option<i64>, signal: Option<Signal>) -> Result<()> {
+        let (default_timeout, default_signal) = {
+            let mut record = container.record();
+            record.stopped_by_hand = true;
+            (record.config.stop_timeout.unwrap_or(STOP_TIMEOUT), stop_signal(&record.config))
+        };
+        container.live().stopping = true;
+        self.cancel_restart(container).await;
+        let signal = signal.unwrap_or(default_signal);
+        let timeout = timeout.unwrap_or(default_timeout);
+        self.thaw(container);
+        if let Some(shim) = container.shim() {
+            container.emit("kill", &[("signal", signal.to_string())]);
+            let _ = shim.signal(signal.number());
+            let stopped = container.stopped();
+            let in_time = match u64::try_from(timeout) {
+                Ok(seconds) => tokio::time::timeout(Duration::from_secs(seconds), stopped).await.is_ok(),
+                Err(_) => {
+                    stopped.await;
+                    true
+                }
+            };
+            if !in_time {
+                self.end_by_force(container).await?;
+            }
+        }
+        container.emit("stop", &[]);
+        Ok(())
+    }
+
+    async fn end_by_force(&self, container: &Arc<Container>) -> Result<()> {
+        container.live().stopping = true;
+        self.cancel_restart(container).await;
+        self.thaw(container);
+        if let Some(shim) = container.shim() {
+            container.emit("kill", &[("signal", Signal::KILL.to_string())]);
+            let _ = shim.signal(Signal::KILL.number());
+        }
+        tokio::time::timeout(KILL_WAIT, container.stopped()).await.map_err(|_| {
+            Error::internal(format!(
+                "container {} did not end {} seconds after SIGKILL: one of its processes is stuck in the kernel",
+                container.id.short(),
+                KILL_WAIT.as_secs()
+            ))
+        })
+    }
+
+    /// A container that waits for its next start does not get it.
+    async fn cancel_restart(&self, container: &Arc<Container>) {
+        if !matches!(container.state(), State::Restarting { .. }) {
+            return;
+        }
+        let _turn = container.transition.lock().await;
+        let state = container.state();
+        if let State::Restarting { exit, started_at } = state {
+            container.enter(State::Exited { exit, started_at });
+            self.remember(container);
+        }
+    }
+
+    /// Takes note of the end of a container's process; called once for each start, by the task that waits for it.
+    pub(crate) async fn ended(self: &Arc<Self>, container: &Arc<Container>, exit: Exit) {
+        let _turn = container.transition.lock().await;
+        let State::Running(running) = container.state() else { return };
+        self.release(container).await;
+        self.power_off(container).await;
+        if exit.oom_killed {
+            container.emit("oom", &[]);
+        }
+        let lasted = exit.at.since(running.started_at);
+        let restart = self.wants_restart(container, &exit, lasted);
+        let started_at = running.started_at;
+        let code = exit.code;
+        let next = match restart {
+            Some(_) => State::Restarting { exit: exit.clone(), started_at },
+            None => State::Exited { exit: exit.clone(), started_at },
+        };
+        let removes_itself = restart.is_none()
+            && container.record().host_config.auto_remove
+            && !container.live().restarting;
+        container.enter(next);
+        self.remember(container);
+        let duration = lasted.as_secs().to_string();
+        container.emit("die", &[("exitCode", code.to_string()), ("execDuration", duration)]);
+        if let Some(wait) = restart {
+            self.restart_later(container, wait);
+        }
+        if removes_itself {
+            let (engine, container) = (Arc::clone(self), Arc::clone(container));
+            tokio::spawn(async move { engine.remove_itself(&container).await });
+        }
+    }
+
+    /// How long to wait for the next start, if the policy wants one and the host is on.
+    fn wants_restart(&self, container: &Container, exit: &Exit, lasted: Duration) -> Option<Duration> {
+        let (policy, count) = {
+            let record = container.record();
+            (record.host_config.restart_policy, record.restart_count)
+        };
+        let mut live = container.live();
+        if live.stopping || live.restarting || !container.host.is_on() || !policy.restarts(exit.code, count) {
+            return None;
+        }
+        if lasted >= GOOD_RUN {
+            live.restarts_in_row = 0;
+        }
+        let wait = droste_model::container::RestartPolicy::backoff(live.restarts_in_row);
+        live.restarts_in_row += 1;
+        Some(wait)
+    }
+
+    fn restart_later(self: &Arc<Self>, container: &Arc<Container>, wait: Duration) {
+        let (engine, container) = (Arc::clone(self), Arc::clone(container));
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let _turn = container.transition.lock().await;
+            if !matches!(container.state(), State::Restarting { .. }) {
+                return;
+            }
+            container.record().restart_count += 1;
+            if let Err(error) = engine.launch(&container).await {
+                tracing::warn!(container = %container.id, %error, "a restart failed");
+            }
+        });
+    }
+
+    /// A host whose container ended is off: what ran on it ended with its PID namespace, and nothing starts there.
+    async fn power_off(self: &Arc<Self>, container: &Arc<Container>) {
+        let Some(host) = self.host_of(&container.id) else { return };
+        host.switch_off();
+        for inner in host.members() {
+            self.end_with_host(&inner).await;
+        }
+    }
+
+    /// Makes sure that a container whose host is off has ended, and waits until that is written down.
+    async fn end_with_host(self: &Arc<Self>, container: &Arc<Container>) {
+        self.thaw(container);
+        if let Some(shim) = container.shim() {
+            let _ = shim.signal(Signal::KILL.number());
+        }
+        self.cancel_restart(container).await;
+        if tokio::time::timeout(KILL_WAIT, container.stopped()).await.is_err() {
+            tracing::error!(container = %container.id, "it outlived its host");
+        }
+    }
+
+    /// Starts what the restart policies of a host's containers say, once the host is on.
+    pub(crate) fn power_on(self: &Arc<Self>, host: &Arc<HostState>) {
+        for container in host.members() {
+            let starts = {
+                let record = container.record();
+                let was_on_failure = matches!(
+                    record.host_config.restart_policy,
+                    droste_model::container::RestartPolicy::OnFailure { .. }
+                ) && record.state.exit().is_some_and(|exit| exit.code != 0)
+                    && !record.stopped_by_hand;
+                record.host_config.restart_policy.starts_with_host(record.stopped_by_hand) || was_on_failure
+            };
+            let never_started = matches!(container.state(), State::Created { failed: None });
+            if starts && !never_started {
+                let (engine, container) = (Arc::clone(self), Arc::clone(&container));
+                tokio::spawn(async move {
+                    let _turn = container.transition.lock().await;
+                    if container.state().running().is_some() {
+                        return;
+                    }
+                    if let Err(error) = engine.launch(&container).await {
+                        tracing::warn!(container = %container.id, %error, "it did not start with its host");
+                    }
+                });
+            }
+        }
+    }
+
+    /// Removes a container that wants to be removed at its end.
+    pub(crate) async fn remove_itself(self: &Arc<Self>, container: &Arc<Container>) {
+        let options = RemoveOptions { volumes: true, ..RemoveOptions::default() };
+        if let Err(error) = self.remove(container, container.id.as_str(), options).await {
+            tracing::warn!(container = %container.id, %error, "it was not removed");
+        }
+    }
+
+    /// Removes a container and all that belongs to it.
+    async fn remove(self: &Arc<Self>, container: &Arc<Container>, typed: &str, options: RemoveOptions) -> Result<()> {
+        if container.state().running().is_some() || matches!(container.state(), State::Restarting { .. }) {
+            if !options.force {
+                return Err(still_running(container, typed));
+            }
+            container.record().stopped_by_hand = true;
+            self.end_by_force(container).await?;
+        }
+        let Ok(_turn) = tokio::time::timeout(KILL_WAIT, container.transition.lock()).await else {
+            return Err(in_progress(&container.id));
+        };
+        match container.state() {
+            State::Removing => return Err(in_progress(&container.id)),
+            State::Running(_) => return Err(still_running(container, typed)),
+            _ => {}
+        }
+        container.enter(State::Removing);
+        let outcome = self.remove_parts(container, options.volumes).await;
+        match &outcome {
+            Ok(()) => container.announce_removed(),
+            Err(_) => container.enter(State::Dead),
+        }
+        outcome
+    }
+
+    /// Inner containers first, then the files, then the records, then the tables.
+    async fn remove_parts(self: &Arc<Self>, container: &Arc<Container>, volumes: bool) -> Result<()> {
+        let mut changes = Vec::new();
+        if let Some(host) = self.host_of(&container.id) {
+            for inner in host.members() {
+                let options = RemoveOptions { force: true, volumes: true, link: false };
+                Box::pin(self.remove(&inner, inner.id.as_str(), options)).await?;
+            }
+            changes.extend(host.tags.forget());
+            changes.push(Change::remove(Key::Host(host.id.clone())));
+            self.volumes.forget_host(&host.id)?;
+        }
+        if volumes {
+            let names = container.record().anonymous_volumes.clone();
+            self.volumes.remove_anonymous(&container.host, &names)?;
+        }
+        self.remove_files(container).await?;
+        changes.push(Change::remove(Key::Container(container.id.clone())));
+        self.store.commit(changes).await?;
+        self.change_listener(ListenerChange::Close(container.id.clone()));
+        self.remove_host(&container.id);
+        container.host.table().remove(&container.id);
+        container.host.execs().retain(|_, exec| exec.container != container.id);
+        container.emit("destroy", &[]);
+        Ok(())
+    }
+
+    /// The directories of a container: its writable layer, its log, its files, its run state.
+    async fn remove_files(&self, container: &Arc<Container>) -> Result<()> {
+        let (kept, state) = (self.container_dir(&container.id), self.state_dir(&container.id));
+        let images = self.images.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            images.remove_root(&kept).map_err(|error| error.to_string())?;
+            for folder in [&kept, &state] {
+                match std::fs::remove_dir_all(folder) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.to_string()),
+                    _ => {}
+                }
+            }
+            Ok(())
+        })
+        .await;
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::hidden(format!("the files of container {} could not be removed", container.id.short()), error)
+        };
+        removed.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+    }
+}
+
+fn still_running(container: &Container, typed: &str) -> Error {
+    let state = container.state();
+    let (word, way_out) = match state.word() {
+        "paused" => ("paused", "unpause the container before removing or force remove"),
+        word => (word, "stop the container before removing or force remove"),
+    };
+    Error::conflict(format!("cannot remove container {typed:?}: container is {word}: {way_out}"))
+}
+
+fn in_progress(id: &ContainerId) -> Error {
+    Error::conflict(format!("removal of container {id} is already in progress"))
+}
+
+/// The end of a container whose shim is gone without a trace: the machine was switched off.
+pub(crate) fn lost() -> Exit {
+    Exit { code: 255, at: Timestamp::now(), oom_killed: false, error: String::new() }
+}

@@ -1,0 +1,396 @@
+//! The networks of one host: `bridge`, `host` and `none`, and what a running container has of them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use droste_model::id::{EndpointId, NetworkId};
+use droste_model::port::{ContainerPort, PortBinding, PublishedPort};
+use droste_model::time::Timestamp;
+use droste_network::{
+    Bridge, Endpoint, HostNetwork, Ipam, Ipv4Net, MacAddr, Namespace, PortRequest, PortReservation, Publication, Wanted,
+};
+
+use crate::error::{Error, Result};
+use crate::host::{Host, HostState};
+use crate::random;
+use crate::record::{EndpointRecord, HostRecord};
+use crate::settings::Settings;
+use crate::view::{NetworkMember, NetworkView};
+
+/// The default bridge's interface, on every host.
+const BRIDGE: &str = "droste0";
+
+/// What marks rules and links as ours.
+const TAG: &str = "droste";
+
+/// The networks that every host has from the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builtin {
+    /// The default bridge.
+    Bridge,
+    /// The host's own namespace.
+    Host,
+    /// Loopback alone.
+    None,
+}
+
+impl Builtin {
+    const ALL: [Builtin; 3] = [Builtin::Bridge, Builtin::Host, Builtin::None];
+
+    /// The network's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Builtin::Bridge => "bridge",
+            Builtin::Host => "host",
+            Builtin::None => "none",
+        }
+    }
+
+    fn driver(self) -> &'static str {
+        match self {
+            Builtin::Bridge => "bridge",
+            Builtin::Host => "host",
+            Builtin::None => "null",
+        }
+    }
+}
+
+/// The networks of a host. They are opened when the first container needs them, and closed when the host goes off.
+pub struct Networks {
+    ids: [NetworkId; 3],
+    created: Timestamp,
+    open: Mutex<Option<Arc<Open>>>,
+}
+
+/// A host's network namespace with the default bridge in it.
+struct Open {
+    network: HostNetwork,
+    bridge: Bridge,
+    addresses: Mutex<Ipam>,
+}
+
+/// A running container's network: given back when dropped.
+pub struct Attachment {
+    /// The container's namespace.
+    pub sandbox: Namespace,
+    on_bridge: Option<OnBridge>,
+}
+
+struct OnBridge {
+    open: Arc<Open>,
+    record: EndpointRecord,
+    host_ifname: String,
+    reservations: Vec<PortReservation>,
+    publications: Vec<Publication>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn failed(error: &droste_network::NetworkError) -> Error {
+    Error::internal(format!("failed to set up container networking: {error}"))
+}
+
+impl Networks {
+    /// The networks of a host with this identity.
+    pub fn new(record: &HostRecord) -> Self {
+        Self { ids: record.networks.clone(), created: record.created, open: Mutex::default() }
+    }
+
+    /// The id of a network.
+    pub fn id(&self, network: Builtin) -> &NetworkId {
+        &self.ids[network as usize]
+    }
+
+    /// A network by name, id or unique prefix of an id.
+    pub fn find(&self, typed: &str) -> Result<Builtin> {
+        let by_name = Builtin::ALL.into_iter().find(|network| network.name() == typed);
+        let by_prefix = || {
+            let fits = |network: &Builtin| self.id(*network).as_str().starts_with(typed);
+            let mut fitting = Builtin::ALL.into_iter().filter(|network| !typed.is_empty() && fits(network));
+            fitting.next().filter(|_| fitting.next().is_none())
+        };
+        by_name.or_else(by_prefix).ok_or_else(|| {
+            Error::NotFound(crate::error::Message::new(format!("network {typed} not found")))
+        })
+    }
+
+    /// The default bridge's subnet and gateway, once it was needed.
+    pub fn bridge(&self) -> Option<(Ipv4Net, Ipv4Addr)> {
+        lock(&self.open).as_ref().map(|open| (open.bridge.subnet, open.bridge.gateway))
+    }
+
+    /// Lets go of the host's namespace.
+    pub fn close(&self) {
+        *lock(&self.open) = None;
+    }
+
+    /// Opens the host's namespace and makes the default bridge, unless that is done. Blocking.
+    fn open(&self, host: &HostState, settings: &Settings) -> Result<Arc<Open>> {
+        let mut open = lock(&self.open);
+        if let Some(open) = open.as_ref() {
+            return Ok(Arc::clone(open));
+        }
+        let fd = host.power()?.namespaces.net.try_clone().map_err(|error| {
+            Error::hidden("the network namespace of the host could not be opened", error)
+        })?;
+        let network = HostNetwork::open(Namespace::from_fd(fd), TAG).map_err(|error| failed(&error))?;
+        let bridge = default_bridge(&network, host, settings)?;
+        network.ensure_bridge(&bridge).map_err(|error| failed(&error))?;
+        let mut addresses = Ipam::new(bridge.subnet);
+        let _ = addresses.reserve(bridge.gateway);
+        host.record().bridge = Some((bridge.gateway, bridge.subnet.prefix_len()));
+        let made = Arc::new(Open { network, bridge, addresses: Mutex::new(addresses) });
+        *open = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// A namespace with loopback alone. Blocking.
+    pub fn isolated(&self) -> Result<Attachment> {
+        let sandbox = Namespace::create().map_err(|error| failed(&error))?;
+        Ok(Attachment { sandbox, on_bridge: None })
+    }
+
+    /// A namespace with a place on the default bridge and published ports. Blocking.
+    pub fn on_bridge(&self, host: &HostState, settings: &Settings, wish: &Wish) -> Result<Attachment> {
+        let open = self.open(host, settings)?;
+        let mut sandbox = OnBridge::prepare(open, wish)?;
+        let namespace = Namespace::create().map_err(|error| failed(&error))?;
+        sandbox.attach(&namespace)?;
+        sandbox.publish(&wish.ports)?;
+        Ok(Attachment { sandbox: namespace, on_bridge: Some(sandbox) })
+    }
+
+    /// Takes over what a container has had since before the daemon was started. Blocking.
+    pub fn adopt(
+        &self,
+        host: &HostState,
+        settings: &Settings,
+        sandbox: Namespace,
+        record: Option<EndpointRecord>,
+    ) -> Result<Attachment> {
+        let Some(record) = record else { return Ok(Attachment { sandbox, on_bridge: None }) };
+        let open = self.open(host, settings)?;
+        let _ = lock(&open.addresses).reserve(record.address.0);
+        let requests = record.ports.iter().filter(|port| port.host_ip.is_ipv4()).map(|port| PortRequest {
+            protocol: port.container.protocol,
+            host_ip: Some(port.host_ip).filter(|ip| !ip.is_unspecified()),
+            host_ports: Some((port.host_port, port.host_port)),
+            target: SocketAddrV4::new(record.address.0, port.container.port),
+        });
+        let reservations = open.network.reserve(&requests.collect::<Vec<_>>()).map_err(|error| failed(&error))?;
+        let publications = reservations.iter().flat_map(PortReservation::publications).collect();
+        let host_ifname = droste_network::host_ifname(record.id.as_str());
+        let on_bridge = OnBridge { open, record, host_ifname, reservations, publications };
+        Ok(Attachment { sandbox, on_bridge: Some(on_bridge) })
+    }
+
+    /// Makes a host's namespace contain what its running containers have and nothing else of ours. Blocking.
+    pub fn reconcile<'a>(
+        &self,
+        host: &HostState,
+        settings: &Settings,
+        attachments: impl Iterator<Item = &'a Attachment>,
+    ) -> Result<()> {
+        if host.record().bridge.is_none() {
+            return Ok(());
+        }
+        let open = self.open(host, settings)?;
+        let mut wanted =
+            Wanted { bridges: vec![open.bridge.clone()], ports: Vec::new(), host_ifnames: Vec::new() };
+        for on_bridge in attachments.filter_map(|attachment| attachment.on_bridge.as_ref()) {
+            wanted.ports.extend(on_bridge.publications.iter().cloned());
+            wanted.host_ifnames.push(on_bridge.host_ifname.clone());
+        }
+        open.network.reconcile(&wanted).map_err(|error| failed(&error))
+    }
+}
+
+/// What a container asks of the default bridge.
+pub struct Wish {
+    /// Its hardware address, or none for a random one.
+    pub mac: Option<MacAddr>,
+    /// The ports to publish.
+    pub ports: Vec<(ContainerPort, PortBinding)>,
+}
+
+/// The bridge that the settings or the host's records name, or one in a free subnet.
+fn default_bridge(network: &HostNetwork, host: &HostState, settings: &Settings) -> Result<Bridge> {
+    let remembered = host.record().bridge;
+    let settled = settings.bridge_ip.filter(|_| host.level == 0).or(remembered);
+    let mut bridge = match settled {
+        Some((gateway, prefix)) => {
+            let subnet = Ipv4Net::new(gateway, prefix).map_err(|error| {
+                Error::invalid(format!("invalid address of the default bridge {gateway}/{prefix}: {error}"))
+            })?;
+            Bridge { gateway, ..Bridge::new(BRIDGE, subnet.trunc()) }
+        }
+        None => Bridge::new(BRIDGE, network.choose_subnet(&[]).map_err(|error| failed(&error))?),
+    };
+    bridge.icc = settings.icc;
+    if let Some(mtu) = settings.mtu {
+        bridge.mtu = mtu;
+    }
+    Ok(bridge)
+}
+
+impl OnBridge {
+    fn prepare(open: Arc<Open>, wish: &Wish) -> Result<Self> {
+        let id = EndpointId::from_bytes(random::bytes()?);
+        let mac = match wish.mac {
+            Some(mac) => mac,
+            None => MacAddr::random().map_err(|error| failed(&error))?,
+        };
+        let address = lock(&open.addresses)
+            .allocate()
+            .map_err(|error| Error::internal(format!("no address left on the default bridge: {error}")))?;
+        let record = EndpointRecord {
+            address: (address, open.bridge.subnet.prefix_len()),
+            gateway: open.bridge.gateway,
+            mac: mac.to_string(),
+            ports: Vec::new(),
+            id,
+        };
+        let host_ifname = droste_network::host_ifname(record.id.as_str());
+        Ok(Self { open, record, host_ifname, reservations: Vec::new(), publications: Vec::new() })
+    }
+
+    fn attach(&self, sandbox: &Namespace) -> Result<()> {
+        let (address, prefix) = self.record.address;
+        let endpoint = Endpoint {
+            bridge: self.open.bridge.name.clone(),
+            host_ifname: self.host_ifname.clone(),
+            ifname: "eth0".to_owned(),
+            address: Ipv4Net::new(address, prefix).map_err(|error| Error::internal(error.to_string()))?,
+            mac: self.record.mac.parse().map_err(|error| Error::internal(format!("{error}")))?,
+            gateway: Some(self.open.bridge.gateway),
+            mtu: self.open.bridge.mtu,
+        };
+        self.open.network.attach(sandbox, &endpoint).map_err(|error| failed(&error))
+    }
+
+    fn publish(&mut self, ports: &[(ContainerPort, PortBinding)]) -> Result<()> {
+        if ports.is_empty() {
+            return Ok(());
+        }
+        let requests: Vec<PortRequest> = ports.iter().map(|(port, binding)| self.request(*port, binding)).collect();
+        self.reservations = self.open.network.reserve(&requests).map_err(|error| {
+            Error::internal(format!(
+                "failed to set up container networking: driver failed programming external connectivity on endpoint: \
+                 {error}"
+            ))
+        })?;
+        self.publications = self.reservations.iter().flat_map(PortReservation::publications).collect();
+        self.record.ports = self.reservations.iter().zip(ports).flat_map(|(held, (port, _))| shown(held, *port)).collect();
+        self.open.network.publish(&self.publications).map_err(|error| failed(&error))
+    }
+
+    fn request(&self, port: ContainerPort, binding: &PortBinding) -> PortRequest {
+        PortRequest {
+            protocol: port.protocol,
+            host_ip: binding.host_ip,
+            host_ports: binding.host_ports,
+            target: SocketAddrV4::new(self.record.address.0, port.port),
+        }
+    }
+}
+
+fn shown(held: &PortReservation, container: ContainerPort) -> Vec<PublishedPort> {
+    held.addresses()
+        .map(|address| PublishedPort { container, host_ip: address.ip(), host_port: address.port() })
+        .collect()
+}
+
+impl Drop for OnBridge {
+    fn drop(&mut self) {
+        if !self.publications.is_empty() {
+            if let Err(error) = self.open.network.unpublish(&self.publications) {
+                tracing::debug!(%error, "ports were not unpublished: their host is off");
+            }
+        }
+        let _ = self.open.network.detach(&self.host_ifname);
+        lock(&self.open.addresses).release(self.record.address.0);
+    }
+}
+
+impl Attachment {
+    /// The place on the default bridge, if there is one.
+    pub fn endpoint(&self) -> Option<&EndpointRecord> {
+        self.on_bridge.as_ref().map(|on_bridge| &on_bridge.record)
+    }
+
+    /// A descriptor of the namespace.
+    pub fn fd(&self) -> Result<OwnedFd> {
+        self.sandbox.try_clone().map(Namespace::into_fd).map_err(|error| failed(&error))
+    }
+}
+
+impl Host {
+    /// The networks of this host, newest name first as Docker lists them.
+    pub fn networks(&self) -> Vec<NetworkView> {
+        Builtin::ALL.into_iter().map(|network| self.network_view(network)).collect()
+    }
+
+    /// A network by name, id or prefix.
+    pub fn network(&self, at: &str) -> Result<NetworkView> {
+        self.state.networks.find(at).map(|network| self.network_view(network))
+    }
+
+    fn network_view(&self, network: Builtin) -> NetworkView {
+        let networks = &self.state.networks;
+        let (subnets, options) = match network {
+            Builtin::Bridge => self.bridge_view(),
+            Builtin::Host | Builtin::None => (Vec::new(), BTreeMap::new()),
+        };
+        NetworkView {
+            id: networks.id(network).clone(),
+            name: network.name().to_owned(),
+            driver: network.driver().to_owned(),
+            created: networks.created,
+            subnets,
+            options,
+            containers: self.members_on(network),
+        }
+    }
+
+    /// The default bridge as inspect shows it. It is made at the latest when somebody looks at its addresses, so that
+    /// a client which asks for the gateway gets one that answers.
+    fn bridge_view(&self) -> (Vec<(String, Option<IpAddr>)>, BTreeMap<String, String>) {
+        let settings = self.engine.settings();
+        let open = self.state.networks.open(&self.state, &settings);
+        let Ok(open) = open else { return (Vec::new(), BTreeMap::new()) };
+        let flag = |on: bool| on.to_string();
+        let options = BTreeMap::from([
+            ("com.docker.network.bridge.default_bridge".to_owned(), flag(true)),
+            ("com.docker.network.bridge.enable_icc".to_owned(), flag(open.bridge.icc)),
+            ("com.docker.network.bridge.enable_ip_masquerade".to_owned(), flag(open.bridge.masquerade)),
+            ("com.docker.network.bridge.host_binding_ipv4".to_owned(), "0.0.0.0".to_owned()),
+            ("com.docker.network.bridge.name".to_owned(), open.bridge.name.clone()),
+            ("com.docker.network.driver.mtu".to_owned(), open.bridge.mtu.to_string()),
+        ]);
+        (vec![(open.bridge.subnet.to_string(), Some(IpAddr::V4(open.bridge.gateway)))], options)
+    }
+
+    fn members_on(&self, network: Builtin) -> Vec<NetworkMember> {
+        let on = |mode: &droste_model::network::NetworkMode| mode.network().and_then(|name| self.state.networks.find(name).ok());
+        let mut members = Vec::new();
+        for container in self.state.members() {
+            let record = container.record();
+            if record.state.running().is_none() || on(&record.host_config.network_mode) != Some(network) {
+                continue;
+            }
+            let endpoint = record.endpoint.as_ref();
+            members.push(NetworkMember {
+                id: record.id.clone(),
+                name: record.name.clone(),
+                endpoint_id: endpoint.map(|endpoint| endpoint.id.to_string()).unwrap_or_default(),
+                mac: endpoint.map(|endpoint| endpoint.mac.clone()).unwrap_or_default(),
+                address: endpoint.map(|endpoint| endpoint.address),
+            });
+        }
+        members
+    }
+}

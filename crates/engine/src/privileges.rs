@@ -1,0 +1,215 @@
+//! What a container may do: Docker's options as a request to its host's bounds.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use droste_confine::bounds::{Machine, Request};
+use droste_confine::{
+    Access, Arch, Bounds, Capabilities, DeviceKind, DeviceNode, KernelVersion, Privileges, Rlimit, SecurityOptions,
+    SysctlScope,
+};
+use droste_model::container::{Config, HostConfig, NamespaceMode, Ulimit};
+use droste_model::network::NetworkMode;
+use droste_runtime::namespaces::HostNamespaces;
+use rustix::fs::{major, minor};
+
+use crate::error::{Error, Result};
+use crate::host::HostState;
+use crate::settings::Settings;
+
+/// The machine's facts, read once.
+pub(crate) fn machine() -> Result<Machine> {
+    static MACHINE: OnceLock<Machine> = OnceLock::new();
+    if let Some(machine) = MACHINE.get() {
+        return Ok(*machine);
+    }
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let found = Machine {
+        arch: Arch::native().ok_or_else(|| Error::internal("seccomp is not known for this architecture"))?,
+        kernel: kernel_version(&release),
+        cpus: std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1)),
+        capabilities: machine_bounds()?.capabilities,
+    };
+    Ok(*MACHINE.get_or_init(|| found))
+}
+
+fn kernel_version(release: &str) -> KernelVersion {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    KernelVersion { major: numbers.next().unwrap_or(0), minor: numbers.next().unwrap_or(0) }
+}
+
+/// The bounds of level 0: what the daemon itself may do.
+pub(crate) fn machine_bounds() -> Result<Bounds> {
+    let read = |name: &str| {
+        let path = format!("/proc/self/{name}");
+        std::fs::read_to_string(&path).map_err(|error| Error::internal(format!("read {path}: {error}")))
+    };
+    Bounds::machine(&read("status")?, &read("limits")?, &read("oom_score_adj")?)
+        .map_err(|error| Error::internal(error.to_string()))
+}
+
+/// Refuses at creation what no start could meet, and warns of what this host does not have.
+pub(crate) fn check(
+    host: &HostState,
+    asked: &HostConfig,
+    config: &Config,
+    settings: &Settings,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    check_sysctls(asked)?;
+    let power = host.power()?;
+    let (_, left_out) = bound(&power.namespaces, &power.bounds, asked, settings)?;
+    warnings.extend(left_out);
+    if config.stop_timeout.is_some_and(|seconds| seconds < -1) {
+        return Err(Error::invalid("invalid stop timeout: it is a number of seconds, or -1 for never"));
+    }
+    if let Some(signal) = &config.stop_signal {
+        signal.parse::<droste_model::signal::Signal>().map_err(|error| Error::invalid(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// What the container gets of what was asked, on a host with these bounds. Called at creation for the warnings, and
+/// at every start anew, because the host's bounds may be others by then.
+pub(crate) fn bound(
+    namespaces: &HostNamespaces,
+    bounds: &Bounds,
+    asked: &HostConfig,
+    settings: &Settings,
+) -> Result<(Privileges, Vec<String>)> {
+    let request = request(namespaces, asked, settings)?;
+    bounds.bound(&request, &machine()?).map_err(|error| Error::invalid(error.to_string()))
+}
+
+fn request(namespaces: &HostNamespaces, asked: &HostConfig, settings: &Settings) -> Result<Request> {
+    let words = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    let invalid = |error: &dyn std::fmt::Display| Error::invalid(error.to_string());
+    let security = SecurityOptions::parse(&words(&asked.security_opt)).map_err(|error| invalid(&error))?;
+    let rules = words(&asked.resources.device_cgroup_rules);
+    let device_rules =
+        rules.iter().map(|rule| rule.parse()).collect::<Result<Vec<_>, _>>().map_err(|error| invalid(&error))?;
+    if asked.resources.device_requests.as_ref().is_some_and(|requests| !requests.is_empty()) {
+        return Err(Error::invalid(
+            "could not select device driver with the requested capabilities: no device driver such as nvidia is \
+             configured; name the device nodes with --device",
+        ));
+    }
+    Ok(Request {
+        privileged: asked.privileged,
+        cap_add: words(&asked.cap_add),
+        cap_drop: words(&asked.cap_drop),
+        security,
+        devices: devices(namespaces, asked)?,
+        device_rules,
+        rlimits: rlimits(asked, &settings.default_ulimits)?,
+        oom_score_adj: asked.oom_score_adj,
+        masked_paths: asked.masked_paths.clone(),
+        read_only_paths: asked.readonly_paths.clone(),
+    })
+}
+
+/// The container's own limits over the daemon's defaults.
+fn rlimits(asked: &HostConfig, defaults: &[Ulimit]) -> Result<Vec<Rlimit>> {
+    let own = asked.resources.ulimits.iter().flatten();
+    let by_name: BTreeMap<&str, &Ulimit> = defaults.iter().chain(own).map(|limit| (limit.name.as_str(), limit)).collect();
+    let one = |limit: &&Ulimit| {
+        Rlimit::new(&limit.name, limit.soft, limit.hard).map_err(|error| Error::invalid(error.to_string()))
+    };
+    by_name.values().map(one).collect()
+}
+
+/// The device nodes that were asked for, looked up on the host. Nothing is opened.
+fn devices(namespaces: &HostNamespaces, asked: &HostConfig) -> Result<Vec<(DeviceNode, Access)>> {
+    if asked.resources.devices.is_empty() && !asked.privileged {
+        return Ok(Vec::new());
+    }
+    let (mappings, privileged) = (asked.resources.devices.clone(), asked.privileged);
+    let view = namespaces.view().map_err(|error| Error::hidden("the host's root could not be entered", error))?;
+    let found = view.run(move || {
+        let mut all = Vec::new();
+        if privileged {
+            collect(Path::new("/dev"), &mut all);
+        }
+        for mapping in &mappings {
+            let access = Access::parse(&mapping.permissions)
+                .ok_or_else(|| Error::invalid(format!("invalid device mode: {}", mapping.permissions)))?;
+            all.extend(named(&mapping.on_host, &mapping.in_container, access)?);
+        }
+        Ok(all)
+    });
+    found.map_err(|error| Error::hidden("the host's devices could not be looked up", error))?
+}
+
+/// A device, or all devices in a directory.
+fn named(on_host: &str, in_container: &str, access: Access) -> Result<Vec<(DeviceNode, Access)>> {
+    let missing = |error: std::io::Error| {
+        Error::invalid(format!("error gathering device information while adding custom device {on_host:?}: {error}"))
+    };
+    let not_a_device = || {
+        Error::invalid(format!("error gathering device information while adding custom device {on_host:?}: not a device node"))
+    };
+    if std::fs::metadata(on_host).map_err(missing)?.is_dir() {
+        let mut below = Vec::new();
+        collect(Path::new(on_host), &mut below);
+        let moved = below.into_iter().filter_map(|(node, _)| {
+            let rest = node.path.strip_prefix(on_host)?.to_owned();
+            Some((DeviceNode { path: format!("{in_container}{rest}"), ..node }, access))
+        });
+        return Ok(moved.collect());
+    }
+    let node = node(Path::new(on_host), in_container).ok_or_else(not_a_device)?;
+    Ok(vec![(node, access)])
+}
+
+/// Every device node below a directory, but for terminals and the like that a container has of its own.
+fn collect(directory: &Path, into: &mut Vec<(DeviceNode, Access)>) {
+    const OWN: [&str; 5] = ["pts", "shm", "fd", "mqueue", ".udev"];
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() && !OWN.iter().any(|own| name == *own) {
+            collect(&path, into);
+        } else if name != "console" {
+            into.extend(node(&path, &path.to_string_lossy()).map(|node| (node, Access::ALL)));
+        }
+    }
+}
+
+fn node(path: &Path, in_container: &str) -> Option<DeviceNode> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let kind = match metadata.file_type() {
+        kind if kind.is_char_device() => DeviceKind::Char,
+        kind if kind.is_block_device() => DeviceKind::Block,
+        _ => return None,
+    };
+    Some(DeviceNode {
+        path: in_container.to_owned(),
+        kind,
+        major: major(metadata.rdev()),
+        minor: minor(metadata.rdev()),
+        mode: metadata.mode() & 0o777,
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+    })
+}
+
+/// Kernel parameters belong to namespaces that the container has of its own.
+fn check_sysctls(asked: &HostConfig) -> Result<()> {
+    let scope = SysctlScope {
+        own_ipc: asked.ipc_mode != NamespaceMode::Host,
+        own_network: asked.network_mode != NetworkMode::Host,
+        own_uts: asked.uts_mode != NamespaceMode::Host,
+    };
+    for name in asked.sysctls.keys() {
+        scope.admit(name).map_err(|error| Error::invalid(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// What `exec --privileged` gives on a host: all that the host has.
+pub(crate) fn exec_capabilities(bounds: &Bounds, own: Capabilities, privileged: bool) -> Capabilities {
+    if privileged { bounds.privileged_exec() } else { own }
+}

@@ -1,0 +1,68 @@
+//! The process half of a launch plan, for a container's main process and for exec alike.
+
+use droste_confine::{Capabilities, Privileges};
+use droste_model::container::Config;
+use droste_runtime::plan::{Capabilities as PlanCapabilities, Process, Rlimit, SeccompProgram};
+
+/// What Docker gives every process that says nothing else.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A process with the container's privileges.
+pub(crate) fn process(privileges: &Privileges, capabilities: Capabilities, args: Vec<String>, env: Vec<String>) -> Process {
+    let seccomp = |program: &droste_confine::Program| SeccompProgram {
+        instructions: program.bytes(),
+        flags: droste_confine::seccomp::FILTER_FLAGS,
+    };
+    let rlimit = |limit: &droste_confine::Rlimit| Rlimit {
+        resource: u32::from(limit.resource.number()),
+        soft: limit.soft,
+        hard: limit.hard,
+        best_effort: false,
+    };
+    Process {
+        args,
+        env,
+        cwd: "/".to_owned(),
+        user: String::new(),
+        groups: Vec::new(),
+        umask: 0o022,
+        capabilities: PlanCapabilities::all_of(capabilities.bits()),
+        no_new_privs: privileges.no_new_privileges,
+        seccomp: privileges.seccomp.iter().map(seccomp).collect(),
+        rlimits: privileges.rlimits.iter().map(rlimit).collect(),
+        oom_score_adj: Some(privileges.oom_score_adj),
+        apparmor: privileges.apparmor.clone().filter(|profile| profile != "unconfined" && !profile.is_empty()),
+    }
+}
+
+/// The environment of a container's processes: Docker's own variables, then the configured ones; `KEY` alone removes.
+pub(crate) fn environment(config: &Config, more: &[String]) -> Vec<String> {
+    let mut env = vec![PATH.to_owned(), format!("HOSTNAME={}", config.hostname)];
+    if config.tty {
+        env.push("TERM=xterm".to_owned());
+    }
+    for entry in config.env.iter().chain(more) {
+        let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
+        env.retain(|known| known.split_once('=').map_or(known.as_str(), |(name, _)| name) != name);
+        if entry.contains('=') {
+            env.push(entry.clone());
+        }
+    }
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_completed_and_cut() {
+        let config = Config {
+            hostname: "h".into(),
+            tty: true,
+            env: vec!["A=1".into(), "PATH=/x".into(), "TERM".into()],
+            ..Config::default()
+        };
+        assert_eq!(environment(&config, &["A=2".to_owned()]), ["HOSTNAME=h", "PATH=/x", "A=2"]);
+    }
+}
