@@ -104,32 +104,45 @@ fn cpu(group: &Cgroup, limits: &Limits) -> Done {
         || limits.realtime_period.is_some();
     match need(group, "cpu", "CPU time can't be limited", wanted)? {
         None => Ok(()),
-        Some(Home::Legacy(dir)) => cpu_v1(&dir, limits),
+        Some(Home::Legacy(dir)) => cpu_v1(group, &dir, limits),
         Some(Home::Unified(dir)) => cpu_v2(&dir, limits),
     }
 }
 
-fn cpu_v1(dir: &Path, limits: &Limits) -> Done {
-    let period = limits.cpu_period.map(|micros| micros.to_string());
-    let quota = limits.cpu_quota.map(|micros| micros.max(-1).to_string());
-    let first = [("cpu.shares", limits.cpu_shares.map(|shares| shares.to_string()))];
-    write_given(dir, &first)?;
+fn cpu_v1(group: &Cgroup, dir: &Path, limits: &Limits) -> Done {
+    write_given(dir, &[("cpu.shares", limits.cpu_shares.map(|shares| shares.to_string()))])?;
+    let period = || write_given(dir, &[("cpu.cfs_period_us", limits.cpu_period.map(|micros| micros.to_string()))]);
+    let quota = || limits.cpu_quota.map_or(Ok(()), |micros| cpu_quota_v1(group, dir, micros.max(-1)));
     // The kernel checks each of the two against the other one that holds; if the new period does not go with the old
     // quota, it goes once the new quota is in place.
-    match write_given(dir, &[("cpu.cfs_period_us", period.clone())]) {
-        Err(CgroupError::Write { source, .. }) if quota.is_some() && crate::file::is(&source, Errno::INVAL) => {
-            write_given(dir, &[("cpu.cfs_quota_us", quota), ("cpu.cfs_period_us", period)])?;
-        }
-        other => {
-            other?;
-            write_given(dir, &[("cpu.cfs_quota_us", quota)])?;
-        }
+    match period() {
+        Err(error) if limits.cpu_quota.is_some() && is_invalid(&error) => quota().and_then(|()| period())?,
+        other => other.and_then(|()| quota())?,
     }
     let realtime = [
         ("cpu.rt_period_us", limits.realtime_period.map(|micros| micros.to_string())),
         ("cpu.rt_runtime_us", limits.realtime_runtime.map(|micros| micros.to_string())),
     ];
     write_given(dir, &realtime)
+}
+
+/// Where v2 takes a quota above that of a cgroup above, which then holds, v1 refuses it. So the one above is written.
+fn cpu_quota_v1(group: &Cgroup, dir: &Path, micros: i64) -> Done {
+    let file = dir.join("cpu.cfs_quota_us");
+    let refused = match write(&file, &micros.to_string()) {
+        Err(error) if is_invalid(&error) => error,
+        other => return other,
+    };
+    let above = group.path().parent().and_then(|path| group.at(&path).effective().cpu_quota);
+    let period = number(&dir.join("cpu.cfs_period_us"))?;
+    match above.map(|cpus| (cpus * period as f64) as i64) {
+        Some(most) if micros > most => write(&file, &most.to_string()),
+        _ => Err(refused),
+    }
+}
+
+fn is_invalid(error: &CgroupError) -> bool {
+    matches!(error, CgroupError::Write { source, .. } if crate::file::is(source, Errno::INVAL))
 }
 
 fn cpu_v2(dir: &Path, limits: &Limits) -> Done {

@@ -265,3 +265,102 @@ fn set_v1(dir: &Path, rules: &[Rule]) -> Result<(), CgroupError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(texts: &[&str]) -> Vec<Rule> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    /// What the kernel's rules mean, said plainly.
+    fn expected(rules: &[Rule], kind: Kind, major: u32, minor: u32, access: u8) -> bool {
+        let speaks = |rule: &Rule| {
+            let kinds = rule.kind == Kind::All || rule.kind == kind;
+            let numbers = rule.major.is_none_or(|one| one == major) && rule.minor.is_none_or(|one| one == minor);
+            let accesses = if rule.allow { access & !rule.access == 0 } else { access & rule.access != 0 };
+            kinds && numbers && accesses
+        };
+        rules.iter().rev().find(|rule| speaks(rule)).is_some_and(|rule| rule.allow)
+    }
+
+    /// Runs a program as the kernel's interpreter would, and refuses what its verifier would.
+    fn run(program: &[Instruction], kind: Kind, major: u32, minor: u32, access: u8) -> bool {
+        let kind = if kind == Kind::Block { 1 } else { 2 };
+        let context = [u64::from(access) << 16 | kind, u64::from(major), u64::from(minor)];
+        let mut registers = [0u64; 11];
+        let mut at = 0;
+        loop {
+            let one = program[at];
+            at += 1;
+            let (to, from) = (usize::from(one.to), usize::from(one.from));
+            let constant = u64::try_from(one.value).unwrap();
+            let jump = usize::try_from(one.offset).unwrap();
+            match one.code {
+                LOAD_WORD => registers[to] = context[jump / 4],
+                MOVE => registers[to] = registers[from],
+                MOVE_CONSTANT => registers[to] = constant,
+                AND_32 => registers[to] &= constant,
+                SHIFT_RIGHT_32 => registers[to] >>= constant,
+                IF_NOT_CONSTANT if registers[to] != constant => at += jump,
+                IF_ZERO if registers[to] == constant => at += jump,
+                IF_NOT_REGISTER if registers[to] != registers[from] => at += jump,
+                IF_NOT_CONSTANT | IF_ZERO | IF_NOT_REGISTER => {}
+                EXIT => return registers[0] == 1,
+                other => panic!("unknown instruction {other:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_answers_as_its_rules() {
+        let sets: [&[&str]; 6] = [
+            &[],
+            &["a *:* rwm"],
+            &["-a *:* rwm", "c *:* m", "b *:* m", "c 1:3 rwm", "c 5:* rw", "c 136:* rwm"],
+            &["a *:* rwm", "-b 8:0 w", "-c 1:3 r"],
+            &["c 1:3 rwm", "-c 1:3 w", "c 1:3 m"],
+            &["b 8:* rw", "-a *:* rwm", "a 8:1 r"],
+        ];
+        for set in sets.map(rules) {
+            let program = program(&set);
+            for (kind, major, minor) in (0..200).flat_map(|n| [(Kind::Char, n % 140, n / 40), (Kind::Block, 8, n % 3)])
+            {
+                for access in 1..8 {
+                    let (ours, right) =
+                        (run(&program, kind, major, minor, access), expected(&set, kind, major, minor, access));
+                    assert_eq!(ours, right, "{set:?}: {kind:?} {major}:{minor} {access}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_can_be_reached() {
+        // The kernel refuses a program with dead code.
+        for set in [rules(&["c 1:3 r", "a *:* rwm", "c 1:5 r"]), rules(&["-a *:* rwm", "c 1:3 rwm"]), rules(&[])] {
+            let program = program(&set);
+            let mut reached = vec![false; program.len()];
+            let mut next = vec![0];
+            while let Some(at) = next.pop() {
+                if std::mem::replace(&mut reached[at], true) || program[at].code == EXIT {
+                    continue;
+                }
+                next.push(at + 1);
+                if matches!(program[at].code, IF_NOT_CONSTANT | IF_ZERO | IF_NOT_REGISTER) {
+                    next.push(at + 1 + usize::try_from(program[at].offset).unwrap());
+                }
+            }
+            assert!(reached.iter().all(|one| *one), "{set:?}");
+        }
+    }
+
+    #[test]
+    fn text_goes_both_ways() {
+        for text in ["c 1:3 rwm", "-b *:* m", "a 8:* r"] {
+            assert_eq!(text.parse::<Rule>().unwrap().to_string(), text);
+        }
+        assert!("c 1:3".parse::<Rule>().is_err() && "c 1:3 x".parse::<Rule>().is_err());
+    }
+}
