@@ -98,10 +98,11 @@ impl Cgroups {
         // One that can't be passed on (cpu with real-time processes about) must not keep the others back. Whoever
         // needs it hears of it when the limit's file is missing.
         for one in &all {
-            if let Err(error) = file::write(&control, one) {
-                if matches!(&error, CgroupError::Write { source, .. } if file::is(source, Errno::BUSY)) {
-                    return Err(error);
+            match file::write(&control, one) {
+                Err(CgroupError::Write { path, value, source }) if file::is(&source, Errno::BUSY) => {
+                    return Err(CgroupError::Write { path, value, source });
                 }
+                _ => {}
             }
         }
         Ok(())

@@ -3,6 +3,8 @@
 //! Needs root and a writable cgroup file system. Each test has cgroups of its own, `droste-test-PID-NAME`, and removes
 //! them whatever happens.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail so")]
+
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

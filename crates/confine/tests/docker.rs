@@ -3,6 +3,8 @@
 //! `tests/data/docker-28.5.2.txt` was recorded with `tests/probe.c`, which asked the kernel under the filter of real
 //! containers: every number from 0 to 599 on x86-64, x32 and 32-bit x86, and the calls whose arguments matter.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail so")]
+
 use std::fmt::Write;
 
 use droste_confine::seccomp::{Context, Profile, Program, SyscallData};

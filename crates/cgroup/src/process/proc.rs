@@ -117,7 +117,7 @@ impl Snapshot {
     pub(super) fn cpu_per_mille(&self, process: &Process) -> u64 {
         let lived = (self.uptime_hundredths * self.ticks_per_second / 100).saturating_sub(process.start_ticks);
         let used = process.user_ticks + process.system_ticks;
-        if lived == 0 { 0 } else { used * 1000 / lived }
+        (used * 1000).checked_div(lived).unwrap_or(0)
     }
 }
 
