@@ -60,16 +60,19 @@ impl ExtraHost {
 
 /// `/etc/hosts` of a container with a network of its own: extra hosts, then its own addresses.
 ///
-/// A host name with a domain stands before the bare one.
+/// The full name comes first; if it has a domain, its first part follows.
 pub fn hosts(addresses: &[IpAddr], hostname: &str, domainname: &str, extra: &[ExtraHost]) -> String {
+    let mut names = hostname.to_owned();
+    if !domainname.is_empty() {
+        let _ = write!(names, ".{domainname}");
+    }
+    if let Some((first, _)) = names.clone().split_once('.') {
+        let _ = write!(names, " {first}");
+    }
     let mut text = LOCAL_NAMES.to_owned();
     push_extra(&mut text, extra);
     for address in addresses {
-        let _ = match (domainname, hostname.split_once('.')) {
-            ("", None) => writeln!(text, "{address}\t{hostname}"),
-            ("", Some((short, _))) => writeln!(text, "{address}\t{hostname} {short}"),
-            (domain, _) => writeln!(text, "{address}\t{hostname}.{domain} {hostname}"),
-        };
+        let _ = writeln!(text, "{address}\t{names}");
     }
     text
 }
@@ -213,6 +216,7 @@ mod tests {
             hosts(&["172.17.0.2".parse().unwrap()], "768f950f9d68", "", &[]).ends_with("172.17.0.2\t768f950f9d68\n")
         );
         assert!(hosts(&["172.17.0.2".parse().unwrap()], "a.b.c", "", &[]).ends_with("172.17.0.2\ta.b.c a\n"));
+        assert!(hosts(&["172.17.0.2".parse().unwrap()], "a.b.c", "d.e", &[]).ends_with("172.17.0.2\ta.b.c.d.e a\n"));
         assert_eq!(hosts(&[], "h", "", &[]), LOCAL_NAMES);
     }
 

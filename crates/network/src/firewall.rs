@@ -240,7 +240,7 @@ fn publish_rules() -> Vec<Draft> {
 }
 
 fn postrouting_rules() -> Vec<Draft> {
-    let out = vec![input_in(&MASQUERADE, false), output_in(&BRIDGES, true), vec![Expr::Masquerade]];
+    let out = [input_in(&MASQUERADE, false), output_in(&BRIDGES, true), vec![Expr::Masquerade]];
     let mut local = loopback_at(12);
     local.extend(output_in(&BRIDGES, false));
     local.push(Expr::Masquerade);

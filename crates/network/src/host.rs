@@ -82,6 +82,22 @@ impl HostNetwork {
         ipam::first_free(ipam::default_pools(), &all).ok_or(NetworkError::NoSubnet)
     }
 
+    /// The subnet of a bridge of ours that is there already, as after a restart.
+    pub fn bridge_subnet(&self, name: &str) -> Result<Option<Ipv4Net>> {
+        let mark = self.mark();
+        self.namespace.with_route(|socket| {
+            let links = link::links(socket)?;
+            let Some(bridge) = links.iter().find(|l| l.name == name && l.alias == mark) else {
+                return Ok(None);
+            };
+            let addresses = link::addresses(socket)?;
+            Ok(addresses.iter().find_map(|a| match a.address {
+                IpNet::V4(net) if a.index == bridge.index => Some(net.trunc()),
+                _ => None,
+            }))
+        })
+    }
+
     /// Makes a bridge with its rules, or puts right what is missing of it.
     pub fn ensure_bridge(&self, bridge: &Bridge) -> Result<()> {
         check_ifname(&bridge.name)?;
@@ -106,7 +122,8 @@ impl HostNetwork {
     pub fn attach(&self, sandbox: &Namespace, endpoint: &Endpoint) -> Result<()> {
         check_ifname(&endpoint.host_ifname)?;
         check_ifname(&endpoint.ifname)?;
-        self.namespace.with_route(|socket| create_pair(socket, sandbox, endpoint))?;
+        let isolated = lock(&self.state).desired.bridges.get(&endpoint.bridge).is_some_and(|b| !b.icc);
+        self.namespace.with_route(|socket| create_pair(socket, sandbox, endpoint, isolated))?;
         let done = configure_endpoint(sandbox, endpoint);
         if done.is_err() {
             // The reason of the failure matters more than that of a failed removal.
@@ -354,20 +371,21 @@ fn ensure_bridge_link(socket: &mut Socket, bridge: &Bridge, mark: &str) -> Resul
         return Err(NetworkError::Link { link: name.clone(), operation: "make the bridge: the name is taken", source });
     }
     link::configure_bridge(socket, &found, mark, bridge.mtu)?;
-    link::ensure_address(socket, &found, bridge.address())
+    link::ensure_only_address(socket, &found, bridge.address())
 }
 
 fn find_bridge(socket: &mut Socket, bridge: &Bridge) -> Result<Option<Link>> {
     Ok(link::links(socket)?.into_iter().find(|l| l.name == bridge.name))
 }
 
-fn create_pair(socket: &mut Socket, sandbox: &Namespace, endpoint: &Endpoint) -> Result<()> {
+fn create_pair(socket: &mut Socket, sandbox: &Namespace, endpoint: &Endpoint, isolated: bool) -> Result<()> {
     let bridge =
         link::index_of(socket, &endpoint.bridge)?.ok_or_else(|| NetworkError::NoBridge(endpoint.bridge.clone()))?;
     let pair = Pair {
         name: &endpoint.host_ifname,
         bridge,
         mtu: endpoint.mtu,
+        isolated,
         peer_name: &endpoint.ifname,
         peer_mac: endpoint.mac,
         peer_namespace: sandbox.as_fd().as_raw_fd(),

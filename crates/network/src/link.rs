@@ -76,6 +76,7 @@ pub(crate) struct Pair<'a> {
     pub(crate) name: &'a str,
     pub(crate) bridge: u32,
     pub(crate) mtu: u32,
+    pub(crate) isolated: bool,
     pub(crate) peer_name: &'a str,
     pub(crate) peer_mac: MacAddr,
     pub(crate) peer_namespace: i32,
@@ -149,18 +150,18 @@ pub(crate) fn create_pair(socket: &mut Socket, pair: &Pair<'_>) -> Result<()> {
             });
         });
     });
-    batch(socket, vec![request, hairpin(pair.name)], pair.name, "make the pair")
+    batch(socket, vec![request, port_settings(pair)], pair.name, "make the pair")
 }
 
-/// Lets a bridge send a packet out of the port that it came in by: where br_netfilter is at work, a container
-/// reaches its own published port that way.
-fn hairpin(port: &str) -> Message {
+/// Lets the bridge send a packet out of the port that it came in by: where br_netfilter is at work, a container
+/// reaches its own published port that way. Isolated ports reach the bridge, not one another.
+fn port_settings(pair: &Pair<'_>) -> Message {
     let mut request = link_request(RTM_NEWLINK, 0, 0, 0);
-    request.text(IFLA_IFNAME, port);
+    request.text(IFLA_IFNAME, pair.name);
     request.nest(IFLA_LINKINFO, |m| {
         m.text(IFLA_INFO_SLAVE_KIND, "bridge");
         m.nest(IFLA_INFO_SLAVE_DATA, |m| {
-            m.attr(IFLA_BRPORT_MODE, &[1]);
+            m.attr(IFLA_BRPORT_MODE, &[1]).attr(IFLA_BRPORT_ISOLATED, &[u8::from(pair.isolated)]);
         });
     });
     request
@@ -223,8 +224,19 @@ fn batch(socket: &mut Socket, requests: Vec<Message>, name: &str, operation: &'s
     }
 }
 
+/// Gives a link an IPv4 address, and takes others from it.
+pub(crate) fn ensure_only_address(socket: &mut Socket, link: &Link, address: Ipv4Net) -> Result<()> {
+    let stale = addresses(socket)?.into_iter().filter(|a| a.index == link.index);
+    let stale = stale.filter_map(|a| match a.address {
+        IpNet::V4(old) if old != address => Some(address_request(RTM_DELADDR, 0, link.index, old)),
+        _ => None,
+    });
+    batch(socket, stale.collect(), &link.name, "remove an address")?;
+    ensure_address(socket, link, address)
+}
+
 /// Adds an address to a link, unless it has it.
-pub(crate) fn ensure_address(socket: &mut Socket, link: &Link, address: Ipv4Net) -> Result<()> {
+fn ensure_address(socket: &mut Socket, link: &Link, address: Ipv4Net) -> Result<()> {
     match socket.batch(vec![add_address(link.index, address)]) {
         Err(refused) if refused.source.raw_os_error() != Some(EXISTS) => {
             Err(link_error(&link.name, "add its address", refused.source))
@@ -238,14 +250,20 @@ fn set_up(index: u32) -> Message {
 }
 
 fn add_address(index: u32, address: Ipv4Net) -> Message {
-    let mut header = vec![AF_INET, address.prefix_len(), 0, RT_SCOPE_UNIVERSE];
-    header.extend_from_slice(&index.to_ne_bytes());
-    let mut request = Message::new(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &header);
-    request.attr(IFA_LOCAL, &address.addr().octets());
-    request.attr(IFA_ADDRESS, &address.addr().octets());
+    let mut request = address_request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, index, address);
     if address.prefix_len() < 31 {
         request.attr(IFA_BROADCAST, &address.broadcast().octets());
     }
+    request
+}
+
+/// `struct ifaddrmsg` and the address.
+fn address_request(kind: u16, flags: u16, index: u32, address: Ipv4Net) -> Message {
+    let mut header = vec![AF_INET, address.prefix_len(), 0, RT_SCOPE_UNIVERSE];
+    header.extend_from_slice(&index.to_ne_bytes());
+    let mut request = Message::new(kind, flags, &header);
+    request.attr(IFA_LOCAL, &address.addr().octets());
+    request.attr(IFA_ADDRESS, &address.addr().octets());
     request
 }
 

@@ -171,7 +171,7 @@ fn swap_separators(c: char) -> char {
     }
 }
 
-fn filled<'a>(slot: &'a mut Option<Socket>, open: impl FnOnce() -> Result<Socket>) -> Result<&'a mut Socket> {
+fn filled(slot: &mut Option<Socket>, open: impl FnOnce() -> Result<Socket>) -> Result<&mut Socket> {
     match slot {
         Some(socket) => Ok(socket),
         None => Ok(slot.insert(open()?)),

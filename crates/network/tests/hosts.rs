@@ -3,6 +3,8 @@
 //! Each test makes an outside namespace with a bridge, and a host attached to it by that bridge: the
 //! outside is to the host what a machine is to a nested host. Needs root, and the program `nft`.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
@@ -102,6 +104,11 @@ fn world() -> (Host, Host, Ipv4Addr) {
     (outside, Host::new(uplink.namespace), uplink.ip)
 }
 
+/// Whether packets between ports of a bridge go through nf_tables too: both are common.
+fn filter_bridged(host: &Host, value: &str) {
+    host.network.namespace().write_sysctls(&[("net.bridge.bridge-nf-call-iptables", value)]).unwrap();
+}
+
 fn run(namespace: &Namespace, program: &str, arguments: &str) -> String {
     let output = namespace
         .run_in(|| Command::new(program).args(arguments.split_whitespace()).output())
@@ -193,14 +200,17 @@ fn a_published_port_is_reached_from_everywhere() {
     let _held = host.publish(Protocol::Tcp, None, 8080, (server.ip, 80));
     let gateway = host.bridge.gateway.to_string();
     let here = host.network.namespace();
-    assert_eq!(seen(outside.network.namespace(), (host_ip, 8080)), OUTSIDE.to_string());
-    assert_eq!(seen(here, (LOOPBACK, 8080)), gateway);
-    assert_eq!(seen(here, (Ipv4Addr::new(127, 1, 2, 3), 8080)), gateway);
-    assert_eq!(seen(here, (host_ip, 8080)), host_ip.to_string());
-    assert_eq!(seen(here, (host.bridge.gateway, 8080)), gateway);
-    assert_eq!(seen(&client.namespace, (host.bridge.gateway, 8080)), gateway);
-    assert_eq!(seen(&client.namespace, (host_ip, 8080)), gateway);
-    assert_eq!(seen(&server.namespace, (host.bridge.gateway, 8080)), gateway, "its own port");
+    for filtered in ["1", "0"] {
+        filter_bridged(&host, filtered);
+        assert_eq!(seen(outside.network.namespace(), (host_ip, 8080)), OUTSIDE.to_string());
+        assert_eq!(seen(here, (LOOPBACK, 8080)), gateway);
+        assert_eq!(seen(here, (Ipv4Addr::new(127, 1, 2, 3), 8080)), gateway);
+        assert_eq!(seen(here, (host_ip, 8080)), host_ip.to_string());
+        assert_eq!(seen(here, (host.bridge.gateway, 8080)), gateway);
+        assert_eq!(seen(&client.namespace, (host.bridge.gateway, 8080)), gateway);
+        assert_eq!(seen(&client.namespace, (host_ip, 8080)), gateway);
+        assert_eq!(seen(&server.namespace, (host.bridge.gateway, 8080)), gateway, "its own port");
+    }
 }
 
 #[test]
@@ -214,10 +224,13 @@ fn a_published_udp_port_is_reached_from_everywhere() {
         (host.network.namespace(), LOOPBACK, gateway.clone()),
         (&client.namespace, host.bridge.gateway, gateway),
     ];
-    for (from, to, expected) in cases {
-        let answering = udp_server(&server.namespace, 53);
-        assert_eq!(udp_ask(from, (to, 5353)), expected);
-        answering.join().unwrap();
+    for filtered in ["1", "0"] {
+        filter_bridged(&host, filtered);
+        for (from, to, expected) in &cases {
+            let answering = udp_server(&server.namespace, 53);
+            assert_eq!(udp_ask(from, (*to, 5353)), *expected);
+            answering.join().unwrap();
+        }
     }
 }
 
@@ -271,6 +284,10 @@ fn bridges_are_kept_apart() {
     }
     unreachable(&a.namespace, (b.ip, 80));
     unreachable(&b.namespace, (a.ip, 80));
+    for filtered in ["1", "0"] {
+        filter_bridged(&host, filtered);
+        unreachable(&b.namespace, (c.ip, 80));
+    }
     let _held = host.publish(Protocol::Tcp, None, 8080, (b.ip, 80));
     assert_eq!(seen(&a.namespace, (host.bridge.gateway, 8080)), second.gateway.to_string());
     host.network.remove_bridge(&second.name).unwrap();
@@ -407,7 +424,7 @@ fn ephemeral_ports_and_ranges_pass_over_busy_ones() {
     let here = host.network.namespace();
     let _other = here.run_in(|| TcpListener::bind("0.0.0.0:8001")).unwrap().unwrap();
     let range = request(None, Some((8000, 8003)));
-    let held: Vec<_> = (0..3).map(|_| host.network.reserve(&[range.clone()]).unwrap().remove(0)).collect();
+    let held: Vec<_> = (0..3).map(|_| host.network.reserve(std::slice::from_ref(&range)).unwrap().remove(0)).collect();
     assert_eq!(held.iter().map(PortReservation::port).collect::<Vec<_>>(), [8000, 8002, 8003]);
     assert!(host.network.reserve(&[range]).is_err());
     let _busy = here.run_in(|| TcpListener::bind("0.0.0.0:32769")).unwrap().unwrap();
@@ -694,6 +711,12 @@ fn subnets_and_names_in_use_are_refused() {
     let taken = Bridge::new("eth0", "10.5.0.0/16".parse().unwrap());
     assert!(matches!(host.network.ensure_bridge(&taken), Err(NetworkError::Link { .. })));
     host.network.ensure_bridge(&host.bridge).expect("what is there already is ensured");
+    assert_eq!(host.network.bridge_subnet("droste0").unwrap(), Some(host.bridge.subnet));
+    assert_eq!(host.network.bridge_subnet("eth0").unwrap(), None);
+    let moved = Bridge::new("droste0", "10.6.0.0/16".parse().unwrap());
+    host.network.ensure_bridge(&moved).unwrap();
+    assert_eq!(host.network.bridge_subnet("droste0").unwrap(), Some(moved.subnet));
+    assert!(!host.network.used_subnets().unwrap().contains(&host.bridge.subnet));
     assert_eq!(names(&host), ["droste0", "eth0", "lo"]);
 }
 

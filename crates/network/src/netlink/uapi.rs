@@ -2,7 +2,6 @@
 //!
 //! Named as in `linux/netlink.h`, `linux/rtnetlink.h`, `linux/if_link.h` and
 //! `linux/netfilter/nf_tables.h`, whose documentation says what they mean.
-#![allow(missing_docs)]
 
 pub(crate) const NLMSG_HEADER: usize = 16;
 /// Larger than any datagram that the kernel builds for a dump.
@@ -26,6 +25,7 @@ pub(crate) const RTM_DELLINK: u16 = 17;
 pub(crate) const RTM_GETLINK: u16 = 18;
 pub(crate) const RTM_SETLINK: u16 = 19;
 pub(crate) const RTM_NEWADDR: u16 = 20;
+pub(crate) const RTM_DELADDR: u16 = 21;
 pub(crate) const RTM_GETADDR: u16 = 22;
 pub(crate) const RTM_NEWROUTE: u16 = 24;
 pub(crate) const RTM_GETROUTE: u16 = 26;
@@ -47,6 +47,7 @@ pub(crate) const IFLA_INFO_SLAVE_DATA: u16 = 5;
 pub(crate) const IFLA_BRPORT_STATE: u16 = 1;
 pub(crate) const IFLA_BRPORT_MODE: u16 = 4;
 pub(crate) const IFLA_BRPORT_FLUSH: u16 = 24;
+pub(crate) const IFLA_BRPORT_ISOLATED: u16 = 33;
 pub(crate) const BR_STATE_DISABLED: u8 = 0;
 pub(crate) const VETH_INFO_PEER: u16 = 1;
 pub(crate) const IFA_ADDRESS: u16 = 1;
