@@ -179,6 +179,9 @@ fn joined_networks() {
     droste_test_support::expect!(reply, 400, ".message" == "conflicting options: hostname and the network mode");
     let missing = e.request("POST", "/containers/create").json(&json!({"Image": droste_test_support::image::BASE, "Cmd": ["true"], "HostConfig": {"NetworkMode": "container:nope"}})).send();
     missing.expect_one_of(&[201, 404, 400]);
+    if missing.status == 201 {
+        drop(Container::adopt(e, missing.json()["Id"].as_str().unwrap()));
+    }
 }
 
 #[test]

@@ -1,0 +1,347 @@
+#!/usr/bin/env python3
+"""Droste against the real Docker on the same work in one run: `make bench`.
+
+Docker is the one that BENCH_DOCKER_HOST names (unix://PATH); without it only Droste is measured and the
+table says so. Every figure is a median; runs of the two engines alternate, so that both see the same
+machine. Droste is measured with its own client and with Docker's, Docker with its own.
+"""
+
+import argparse
+import concurrent.futures
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+
+IMAGE = "droste-bench:latest"
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+class Api(http.client.HTTPConnection):
+    """The engine's API over its Unix socket, for what no client is to be measured in."""
+
+    def __init__(self, path):
+        super().__init__("docker", timeout=300)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(300)
+        self.sock.connect(self.path)
+
+    def call(self, method, target, body=None, kind="application/json"):
+        data = json.dumps(body) if isinstance(body, (dict, list)) else body
+        self.request(method, target, data, {"Content-Type": kind} if body is not None else {})
+        reply = self.getresponse()
+        text = reply.read()
+        if reply.status >= 400:
+            raise RuntimeError(f"{method} {target}: {reply.status} {text[:300]!r}")
+        return json.loads(text) if text[:1] in (b"{", b"[") and text.count(b"\n") <= 1 else text
+
+
+class Engine:
+    """One engine and one client to measure it with."""
+
+    def __init__(self, name, host, client):
+        self.name, self.host, self.client = name, host, client
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("DOCKER_")}
+        self.env.update(DOCKER_HOST=host, DOCKER_CONFIG="/nonexistent", DOCKER_API_VERSION="1.51")
+        if "droste" not in os.path.basename(client):
+            self.env.pop("DOCKER_API_VERSION")
+
+    def api(self):
+        return Api(self.host.removeprefix("unix://"))
+
+    def run(self, *words, **more):
+        done = subprocess.run([self.client, *words], env=self.env, capture_output=True, text=True, **more)
+        if done.returncode:
+            raise RuntimeError(f"{self.name}: {' '.join(words)}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def timed(self, *words):
+        start = time.perf_counter()
+        self.run(*words)
+        return time.perf_counter() - start
+
+    def remove_all(self):
+        api = self.api()
+        for row in api.call("GET", "/containers/json?all=1&filters=%7B%22label%22%3A%5B%22droste-bench%22%5D%7D"):
+            api.call("DELETE", f"/containers/{row['Id']}?force=1")
+
+
+def rootfs(extra=b"", droste=None):
+    """A tar of busybox, optionally with a large file and with a client."""
+    path = tempfile.mktemp(suffix=".tar", dir="/var/tmp")
+    busybox = shutil.which("busybox")
+    with tarfile.open(path, "w") as tar:
+        for name in ("bin", "dev", "etc", "proc", "sys", "tmp", "usr", "usr/bin", "var", "var/run"):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(entry)
+        tar.add(busybox, "bin/busybox")
+        for applet in ("sh", "true", "sleep", "cat", "ls", "date", "grep", "seq"):
+            entry = tarfile.TarInfo(f"bin/{applet}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(entry)
+        if droste:
+            tar.add(droste, "usr/bin/docker")
+        if extra:
+            with open(extra, "rb") as f:
+                entry = tarfile.TarInfo("big")
+                entry.size, entry.mode = os.path.getsize(extra), 0o644
+                tar.addfile(entry, f)
+    return path
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def alternate(engines, count, work):
+    """Medians of `work(engine)` with the engines taking turns; one unmeasured turn first."""
+    seen = {engine: [] for engine in engines}
+    for turn in range(count + 1):
+        for engine in engines:
+            value = work(engine)
+            if turn:
+                seen[engine].append(value)
+    return {engine: median(values) for engine, values in seen.items()}
+
+
+def pss(pids):
+    """Proportional set size in KiB, summed over processes."""
+    total = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup") as f:
+                total += sum(int(line.split()[1]) for line in f if line.startswith("Pss:"))
+        except OSError:
+            pass
+    return total
+
+
+def listener(host):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(host.removeprefix("unix://"))
+        return int.from_bytes(s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
+
+
+def parents():
+    table = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat") as f:
+                table[int(pid)] = int(f.read().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            pass
+    return table
+
+
+def engine_processes(host):
+    """The daemon, its helpers and its shims; not what runs in containers."""
+    daemon = listener(host)
+    table = parents()
+    found = {daemon}
+    namespaces = os.readlink(f"/proc/{daemon}/ns/pid")
+    # containerd's shims have no parent; they are known by the daemon's folder in their command line.
+    root = None
+    with open(f"/proc/{daemon}/cmdline") as f:
+        words = f.read().split("\0")
+        for i, word in enumerate(words):
+            if word == "--exec-root":
+                root = words[i + 1]
+    grew = True
+    while grew:
+        grew = False
+        for pid, parent in table.items():
+            if pid in found:
+                continue
+            try:
+                with open(f"/proc/{pid}/cmdline") as f:
+                    line = f.read()
+                inside = os.readlink(f"/proc/{pid}/ns/pid") == namespaces
+            except OSError:
+                continue
+            if inside and (parent in found or (root and f"{root}/" in line)):
+                found.add(pid)
+                grew = True
+    return found
+
+
+def burst(engine, clients=8, each=5):
+    """40 containers from 8 clients at once."""
+    def one(_):
+        for _ in range(each):
+            engine.run("run", "--rm", "--label", "droste-bench", IMAGE, "true")
+    start = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(clients) as pool:
+        list(pool.map(one, range(clients)))
+    return time.perf_counter() - start
+
+
+def execs(engine):
+    engine.run("run", "-d", "--label", "droste-bench", "--name", "bench-exec", IMAGE, "sleep", "100000")
+    return lambda e: e.timed("exec", "bench-exec", "true")
+
+
+def many(engine, count=1000):
+    """1,000 stopped containers."""
+    api = engine.api()
+    for _ in range(count):
+        api.call("POST", "/containers/create", {"Image": IMAGE, "Cmd": ["true"], "Labels": {"droste-bench": ""}})
+
+
+def nested_seconds(engine, level, count):
+    """The time of `run --rm IMAGE true` as a client inside a container at `level` measures it."""
+    loop = f"for i in $(seq {count + 2}); do cat /proc/uptime; docker run --rm --network none {IMAGE} true; done; cat /proc/uptime"
+    command = ["sh", "-c", loop]
+    for _ in range(level - 1):
+        command = ["docker", "run", "--rm", "-v", "/var/run/docker.sock:/var/run/docker.sock", IMAGE, *command]
+    out = engine.run("run", "--rm", "--label", "droste-bench", "-v", "/var/run/docker.sock:/var/run/docker.sock", IMAGE, *command)
+    marks = [float(line.split()[0]) for line in out.splitlines()]
+    return (marks[-1] - marks[2]) / count
+
+
+class Table:
+    def __init__(self, with_docker):
+        self.with_docker = with_docker
+        print(f"{'':44} {'Droste':>10} {'Docker':>10} {'ratio':>8}   goal")
+
+    def row(self, what, droste, docker, unit, goal):
+        shown = f"{docker:10.2f}" if docker is not None else f"{'-':>10}"
+        ratio = f"{docker / droste:7.1f}x" if docker is not None and droste else f"{'-':>8}"
+        print(f"{what + ', ' + unit:44} {droste:10.2f} {shown} {ratio}   {goal}", flush=True)
+
+
+def start_droste(program, work):
+    host = f"unix://{work}/docker.sock"
+    log = open(f"{work}/log", "w")
+    command = ["unshare", "--net", "sh", "-c", 'busybox ip link set lo up; exec "$@"', "sh", program, "daemon", "-H", host,
+               "--data-root", f"{work}/data", "--exec-root", f"{work}/run", "--pidfile", f"{work}/pid"]
+    daemon = subprocess.Popen(command, stdout=log, stderr=log)
+    for _ in range(600):
+        try:
+            Api(host.removeprefix("unix://")).call("GET", "/_ping")
+            return daemon, host
+        except OSError:
+            time.sleep(0.05)
+            if daemon.poll() is not None:
+                break
+    sys.exit(f"droste does not start:\n{open(f'{work}/log').read()}")
+
+
+def measure(ours, theirs, docker, runs, quick):
+    table = Table(docker)
+    engines = [ours, theirs] + ([docker] if docker else [])
+    hosts = [ours] + ([docker] if docker else [])
+
+    def compare(what, unit, scale, work, goal, other_goal=None):
+        seen = alternate(engines, runs, work)
+        theirs_value = seen[docker] * scale if docker else None
+        table.row(what + ", own client", seen[ours] * scale, theirs_value, unit, goal)
+        if other_goal:
+            table.row(what + ", docker's client", seen[theirs] * scale, theirs_value, unit, other_goal)
+
+    idle = {engine: pss(engine_processes(engine.host)) for engine in hosts}
+    run = ("run", "--rm", "--label", "droste-bench")
+    compare("run --rm true, bridge", "ms", 1000, lambda e: e.timed(*run, IMAGE, "true"), "10x", "5x")
+    compare("run --rm true, no network", "ms", 1000, lambda e: e.timed(*run, "--network", "none", IMAGE, "true"), "10x", "5x")
+    for engine in hosts:
+        execs(engine)
+    compare("exec true", "ms", 1000, lambda e: e.timed("exec", "bench-exec", "true"), "10x", "-")
+    for engine in hosts:
+        engine.remove_all()
+    seen = alternate(engines, 1 if quick else 3, burst)
+    table.row("40 containers, 8 clients", seen[ours], seen[docker] if docker else None, "s", "10x")
+    table.row("40 containers, 8 of docker's clients", seen[theirs], seen[docker] if docker else None, "s", "-")
+
+    table.row("idle memory (PSS)", idle[ours] / 1024, idle[docker] / 1024 if docker else None, "MiB", "<= 20 MiB")
+    each = {}
+    for engine in hosts:
+        before = pss(engine_processes(engine.host))
+        for _ in range(20):
+            engine.run("run", "-d", "--label", "droste-bench", IMAGE, "sleep", "100000")
+        each[engine] = (pss(engine_processes(engine.host)) - before) / 20
+        engine.remove_all()
+    table.row("each running container (PSS)", each[ours] / 1024, each[docker] / 1024 if docker else None, "MiB", "<= 1 MiB")
+
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch:
+        big = f"{scratch}/big"
+        with open(big, "wb") as f:
+            for _ in range(200):
+                f.write(os.urandom(1 << 20))
+        layer = rootfs(big)
+        with open(layer, "rb") as f:
+            ours.api().call("POST", "/images/create?fromSrc=-&repo=droste-bench-big&tag=latest", f, "application/x-tar")
+        os.unlink(layer)
+        archive = f"{scratch}/big.tar"
+        ours.run("save", "-o", archive, "droste-bench-big:latest")
+        ours.run("rmi", "droste-bench-big:latest")
+
+        def load(engine):
+            seconds = engine.timed("load", "-q", "-i", archive)
+            engine.run("rmi", "droste-bench-big:latest")
+            return seconds
+        seen = alternate(hosts, 1 if quick else 3, load)
+        table.row("load of a 200 MB image", seen[ours], seen[docker] if docker else None, "s", "2x")
+
+    count = 100 if quick else 1000
+    for engine in hosts:
+        many(engine, count)
+    seen = alternate(engines, runs, lambda e: e.timed("ps", "-a"))
+    table.row(f"ps -a with {count} containers", seen[ours] * 1000, seen[docker] * 1000 if docker else None, "ms", "< 20 ms")
+    for engine in hosts:
+        engine.remove_all()
+
+    levels = alternate([1, 2], 1 if quick else 3, lambda level: nested_seconds(ours, level, 10))
+    outside = alternate([ours], runs, lambda e: e.timed(*run, "--network", "none", IMAGE, "true"))[ours]
+    print(f"{'run --rm true from level 1, 2 (machine), ms':44} {levels[1] * 1000:10.2f} {levels[2] * 1000:10.2f} "
+          f"({outside * 1000:.2f})  each level at most 1.3 times the one above")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--droste", required=True)
+    parser.add_argument("--docker-client", default=shutil.which("docker"))
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--quick", action="store_true", help="fewer runs and containers")
+    options = parser.parse_args()
+    work = tempfile.mkdtemp(prefix="droste-bench-", dir="/var/tmp")
+    daemon, host = start_droste(options.droste, work)
+    ours = Engine("droste", host, options.droste)
+    theirs = Engine("droste, docker's client", host, options.docker_client)
+    docker = None
+    if os.environ.get("BENCH_DOCKER_HOST"):
+        docker = Engine("docker", os.environ["BENCH_DOCKER_HOST"], options.docker_client)
+    else:
+        print("No Docker to compare with: set BENCH_DOCKER_HOST=unix://PATH. Droste alone:")
+    engines = [ours] + ([docker] if docker else [])
+    image = rootfs(droste=options.droste)
+    try:
+        for engine in engines:
+            with open(image, "rb") as f:
+                engine.api().call("POST", "/images/create?fromSrc=-&repo=droste-bench&tag=latest", f, "application/x-tar")
+        measure(ours, theirs, docker, 5 if options.quick else options.runs, options.quick)
+    finally:
+        os.unlink(image)
+        for engine in engines:
+            try:
+                engine.remove_all()
+                engine.api().call("DELETE", f"/images/{IMAGE}?force=1")
+            except (OSError, RuntimeError) as error:
+                print(f"{engine.name}: {error}", file=sys.stderr)
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
