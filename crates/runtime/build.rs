@@ -12,9 +12,17 @@ use std::process::Command;
 const NESTED: &str = "DROSTE_SHIM_BUILD";
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for path in
-        ["build.rs", "Cargo.toml", "src/lib.rs", "src/plan.rs", "src/wire.rs", "src/sys", "src/shim", "src/init"]
-    {
+    for path in [
+        "build.rs",
+        "Cargo.toml",
+        "src/lib.rs",
+        "src/lookup.rs",
+        "src/plan.rs",
+        "src/wire.rs",
+        "src/sys",
+        "src/shim",
+        "src/init",
+    ] {
         println!("cargo:rerun-if-changed={path}");
     }
     if env::var_os("CARGO_FEATURE_DAEMON").is_none() || env::var_os(NESTED).is_some() {

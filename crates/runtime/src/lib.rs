@@ -4,6 +4,7 @@
 //! container's parent and outlives the daemon. Both speak [`wire`]. Cgroup limits, seccomp compilation, images and
 //! networks are other crates' business: their results arrive here as paths, bytes and descriptors.
 
+pub mod lookup;
 pub mod plan;
 pub mod sys;
 pub mod wire;

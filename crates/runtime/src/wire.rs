@@ -48,23 +48,16 @@ pub enum Request {
     Status,
 }
 
-/// A container that another OCI runtime makes.
+/// A container that another OCI runtime makes. Its bundle has `config.json`; the shim puts the rest there, in a mount
+/// namespace of its own: the root at `rootfs`, bind sources at `mounts/<index>`, namespaces at `ns/<index>`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OciJob {
-    /// The container's id.
-    pub id: String,
-    /// An existing directory of this container alone.
-    pub state_dir: String,
+    /// The container.
+    pub plan: LaunchPlan,
     /// The runtime's program and the arguments before its command.
     pub runtime: Vec<String>,
     /// The directory with `config.json`.
     pub bundle: String,
-    /// Standard streams and the log.
-    pub stdio: crate::plan::Stdio,
-    /// A file with an `oom_kill` line.
-    pub oom_events: Option<String>,
-    /// Descriptors that the shim holds.
-    pub listeners: Vec<FdIndex>,
 }
 
 /// What a shim says.

@@ -3,6 +3,7 @@
 mod attach;
 pub mod logs;
 pub mod namespaces;
+pub mod oci;
 mod shim;
 mod spawn;
 

@@ -7,7 +7,6 @@ mod furnish;
 #[path = "../init/mod.rs"]
 mod init;
 mod journal;
-mod lookup;
 mod oci;
 mod program;
 mod pump;

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use droste_runtime::lookup::{Identity, identify};
 use droste_runtime::plan::{Capabilities, Failure, FailureKind, Process, Rlimit, WindowSize};
 use droste_runtime::{sys, wire};
 use rustix::fs::{Mode, OFlags, Uid, fchown, open};
@@ -18,7 +19,6 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-use super::lookup::{Identity, identify};
 use super::report::{Reporter, Step, refusal, words};
 
 const LAST_CAPABILITY: u32 = 63;

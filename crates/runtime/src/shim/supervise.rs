@@ -41,6 +41,8 @@ pub(crate) struct Service {
     pub(crate) children: OwnedFd,
     pub(crate) process: Pid,
     pub(crate) status: Option<WaitStatus>,
+    /// What is to be done when the process has ended.
+    pub(crate) after: Option<Box<dyn FnOnce()>>,
 }
 
 /// Is the shim; gives its exit code.
@@ -111,7 +113,10 @@ fn start(control: OwnedFd, request: Request, fds: Fds) -> Result<Service, Failur
             };
             begin(control, work, fds, false, |stage| exec(&plan, stage))
         }
-        Request::Oci(job) => super::oci::begin(control, &job, fds),
+        Request::Oci(job) => {
+            join_cgroups(&job.plan.cgroup.shim_procs)?;
+            super::oci::begin(control, &job, fds)
+        }
         other => {
             let message = format!("a shim's first request can't be {other:?}");
             Err(refusal("read plan", libc::EINVAL, FailureKind::Other, message))
@@ -213,7 +218,7 @@ impl Service {
         for index in &work.listeners {
             control.held.push((index.0, fds.take(*index)?));
         }
-        Ok(Self { work, control, pump, children, process: rustix::process::getpid(), status: None })
+        Ok(Self { work, control, pump, children, process: rustix::process::getpid(), status: None, after: None })
     }
 
     fn await_start(&mut self, listener: &Listener, child: Child) -> Result<Pid, Failure> {
@@ -264,6 +269,9 @@ impl Service {
     fn end(mut self) -> i32 {
         let exit = self.exit();
         self.pump.finish();
+        if let Some(after) = self.after.take() {
+            after();
+        }
         let recorded = self.control.end(&self.work.state_dir, exit);
         let deadline = Instant::now() + DELIVERY;
         while !self.pump.delivered() && Instant::now() < deadline {

@@ -1,16 +1,18 @@
 //! Who `user[:group]` is, by the container's own `/etc/passwd` and `/etc/group`, as Docker decides it.
 
-use droste_runtime::plan::{Failure, FailureKind};
-
-use super::report::refusal;
+use crate::plan::{Failure, FailureKind};
 
 /// The result of a look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
-    pub(crate) home: String,
+pub struct Identity {
+    /// User.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// Supplementary groups; the primary one is the first.
+    pub groups: Vec<u32>,
+    /// Home directory.
+    pub home: String,
 }
 
 struct Account<'a> {
@@ -28,8 +30,11 @@ struct Group<'a> {
 
 const MAX_ID: i64 = i32::MAX as i64;
 
-/// Looks a user up.
-pub(crate) fn identify(user: &str, added: &[String]) -> Result<Identity, Failure> {
+/// Looks a user up in the files below `/`.
+///
+/// # Errors
+/// Docker's words for what does not exist.
+pub fn identify(user: &str, added: &[String]) -> Result<Identity, Failure> {
     let read = |path| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let passwd = read("/etc/passwd");
     identify_in(user, added, &passwd, &read("/etc/group"))
@@ -117,7 +122,7 @@ fn no_group(name: &str) -> Failure {
 }
 
 fn other(message: String) -> Failure {
-    refusal("look up user", 0, FailureKind::Other, message)
+    Failure { step: "look up user".to_owned(), errno: 0, message, kind: FailureKind::Other }
 }
 
 #[cfg(test)]
