@@ -127,31 +127,39 @@ fn every_route_names_the_missing_container() {
 #[test]
 fn host_config_is_checked() {
     let e = Engine::shared();
-    let refused = |host: droste_test_support::Value| {
-        e.request("POST", "/containers/create").json(&json!({"Image": BASE, "Cmd": ["true"], "HostConfig": host})).send()
-    };
-    expect!(refused(json!({"AutoRemove": true, "RestartPolicy": {"Name": "always"}})), 400,
-        ".message" == "can't create 'AutoRemove' container with restart policy");
+    let refused = |host: droste_test_support::Value| e.request("POST", "/containers/create").json(&json!({"Image": BASE, "Cmd": ["true"], "HostConfig": host})).send();
+    expect!(refused(json!({"AutoRemove": true, "RestartPolicy": {"Name": "always"}})), 400, ".message" == "can't create 'AutoRemove' container with restart policy");
     expect!(refused(json!({"RestartPolicy": {"Name": "weird"}})), 400, ".message" has "invalid restart policy: unknown policy 'weird'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'");
-    expect!(refused(json!({"RestartPolicy": {"Name": "always", "MaximumRetryCount": 3}})), 400,
-        ".message" == "invalid restart policy: maximum retry count can only be used with 'on-failure'");
-    expect!(refused(json!({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": -1}})), 400,
-        ".message" == "invalid restart policy: maximum retry count cannot be negative");
+    expect!(
+        refused(json!({"RestartPolicy": {"Name": "always", "MaximumRetryCount": 3}})),
+        400,
+        ".message" == "invalid restart policy: maximum retry count can only be used with 'on-failure'"
+    );
+    expect!(
+        refused(json!({"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": -1}})),
+        400,
+        ".message" == "invalid restart policy: maximum retry count cannot be negative"
+    );
     expect!(refused(json!({"Binds": ["/a:b"]})), 400 | 500, ".message" has "invalid mount path: 'b' mount path must be absolute");
     expect!(refused(json!({"Binds": ["/a:/b:nope"]})), 400 | 500, ".message" == "invalid mode: nope");
     expect!(refused(json!({"Binds": ["/a:/"]})), 400 | 500, ".message" has "destination can't be '/'");
     expect!(refused(json!({"Binds": ["/tmp:/b", "/var:/b"]})), 400, ".message" == "Duplicate mount point: /b");
     expect!(refused(json!({"Mounts": [{"Type": "nope", "Target": "/b"}]})), 400, ".message" == "invalid mount config for type \"nope\": mount type unknown");
-    expect!(refused(json!({"Mounts": [{"Type": "bind", "Source": "/no/such/path", "Target": "/b"}]})), 400,
-        ".message" == "invalid mount config for type \"bind\": bind source path does not exist: /no/such/path");
+    expect!(
+        refused(json!({"Mounts": [{"Type": "bind", "Source": "/no/such/path", "Target": "/b"}]})),
+        400,
+        ".message" == "invalid mount config for type \"bind\": bind source path does not exist: /no/such/path"
+    );
     expect!(refused(json!({"Mounts": [{"Type": "bind", "Source": "", "Target": "/b"}]})), 400, ".message" has "field Source must not be empty");
     expect!(refused(json!({"Mounts": [{"Type": "bind", "Source": "/tmp", "Target": ""}]})), 400, ".message" has "field Target must not be empty");
     expect!(refused(json!({"Memory": 1})), 400, ".message" == "Minimum memory limit allowed is 6MB");
-    expect!(refused(json!({"Memory": 10_000_000, "MemorySwap": 9_000_000})), 400,
-        ".message" == "Minimum memoryswap limit should be larger than memory limit, see usage");
+    expect!(refused(json!({"Memory": 10_000_000, "MemorySwap": 9_000_000})), 400, ".message" == "Minimum memoryswap limit should be larger than memory limit, see usage");
     expect!(refused(json!({"MemorySwap": 10_000_000})), 400, ".message" == "You should always set the Memory limit when using Memoryswap limit, see usage");
-    expect!(refused(json!({"Memory": 10_000_000, "MemoryReservation": 20_000_000})), 400,
-        ".message" == "Minimum memory limit can not be less than memory reservation limit, see usage");
+    expect!(
+        refused(json!({"Memory": 10_000_000, "MemoryReservation": 20_000_000})),
+        400,
+        ".message" == "Minimum memory limit can not be less than memory reservation limit, see usage"
+    );
     expect!(refused(json!({"NanoCpus": 999_000_000_000_i64})), 400, ".message" has "range of CPUs is from 0.01 to");
     expect!(refused(json!({"NanoCpus": 1_000_000_000, "CpuQuota": 1000})), 400, ".message" == "Conflicting options: Nano CPUs and CPU Quota cannot both be set");
     expect!(refused(json!({"CpusetCpus": "999"})), 400, ".message" has "Requested CPUs are not available - requested 999, available: ");

@@ -26,8 +26,21 @@ fn import() {
     let e = Engine::shared();
     let repo = e.name("imported");
     let archive = rootfs().file("own", 0o644, repo.as_bytes()).finish();
-    let changes = encode("ENV A=b") + "&changes=" + &encode("CMD [\"cat\", \"/own\"]") + "&changes=" + &encode("LABEL colour=red") + "&changes=" + &encode("USER app")
-        + "&changes=" + &encode("WORKDIR /home") + "&changes=" + &encode("EXPOSE 80") + "&changes=" + &encode("VOLUME /data") + "&changes=" + &encode("STOPSIGNAL SIGINT");
+    let changes = encode("ENV A=b")
+        + "&changes="
+        + &encode("CMD [\"cat\", \"/own\"]")
+        + "&changes="
+        + &encode("LABEL colour=red")
+        + "&changes="
+        + &encode("USER app")
+        + "&changes="
+        + &encode("WORKDIR /home")
+        + "&changes="
+        + &encode("EXPOSE 80")
+        + "&changes="
+        + &encode("VOLUME /data")
+        + "&changes="
+        + &encode("STOPSIGNAL SIGINT");
     let reply = e.request("POST", &format!("/images/create?fromSrc=-&repo={repo}&tag=v1&message=hello&changes={changes}")).bytes("application/x-tar", archive).send();
     expect!(reply, 200, "@Content-Type" == "application/json", ".status" matches "^sha256:[0-9a-f]{64}$");
     assert!(reply.text().ends_with("\r\n"), "{:?}", reply.text());

@@ -175,9 +175,13 @@ fn joined_networks() {
     let out = joined.logs().0;
     assert!(out.starts_with("shared\n") && out.contains(&address) && out.ends_with(&format!("{}\n", &c.id[..12])), "{out}");
     t!(e, GET "/containers/{joined}/json", 200, ".HostConfig.NetworkMode" == (format!("container:{}", c.id)), ".NetworkSettings.Networks" == {});
-    let reply = e.request("POST", "/containers/create").json(&json!({"Image": droste_test_support::image::BASE, "Cmd": ["true"], "Hostname": "x", "HostConfig": {"NetworkMode": format!("container:{}", c.id)}})).send();
+    let reply = e
+        .request("POST", "/containers/create")
+        .json(&json!({"Image": droste_test_support::image::BASE, "Cmd": ["true"], "Hostname": "x", "HostConfig": {"NetworkMode": format!("container:{}", c.id)}}))
+        .send();
     droste_test_support::expect!(reply, 400, ".message" == "conflicting options: hostname and the network mode");
-    let missing = e.request("POST", "/containers/create").json(&json!({"Image": droste_test_support::image::BASE, "Cmd": ["true"], "HostConfig": {"NetworkMode": "container:nope"}})).send();
+    let missing =
+        e.request("POST", "/containers/create").json(&json!({"Image": droste_test_support::image::BASE, "Cmd": ["true"], "HostConfig": {"NetworkMode": "container:nope"}})).send();
     missing.expect_one_of(&[201, 404, 400]);
     if missing.status == 201 {
         drop(Container::adopt(e, missing.json()["Id"].as_str().unwrap()));
@@ -187,13 +191,23 @@ fn joined_networks() {
 #[test]
 fn hosts_and_resolv_conf() {
     let e = Engine::shared();
-    let c = e.run(sh_with("cat /etc/hosts; cat /etc/resolv.conf; sleep 1000", json!({"ExtraHosts": ["one:10.9.8.7", "gate:host-gateway"], "Dns": ["10.1.2.3"], "DnsSearch": ["a.example"], "DnsOptions": ["ndots:3"]})));
+    let c = e.run(sh_with(
+        "cat /etc/hosts; cat /etc/resolv.conf; sleep 1000",
+        json!({"ExtraHosts": ["one:10.9.8.7", "gate:host-gateway"], "Dns": ["10.1.2.3"], "DnsSearch": ["a.example"], "DnsOptions": ["ndots:3"]}),
+    ));
     c.await_log("ndots");
     let (out, _) = c.logs();
     let address = c.inspect()["NetworkSettings"]["IPAddress"].as_str().unwrap().to_owned();
     let gateway = e.get("/networks/bridge")["IPAM"]["Config"][0]["Gateway"].as_str().unwrap().to_owned();
-    for line in ["127.0.0.1\tlocalhost".to_owned(), format!("{address}\t{}", &c.id[..12]), "10.9.8.7\tone".to_owned(), format!("{gateway}\tgate"), "nameserver 10.1.2.3".to_owned(),
-        "search a.example".to_owned(), "options ndots:3".to_owned()] {
+    for line in [
+        "127.0.0.1\tlocalhost".to_owned(),
+        format!("{address}\t{}", &c.id[..12]),
+        "10.9.8.7\tone".to_owned(),
+        format!("{gateway}\tgate"),
+        "nameserver 10.1.2.3".to_owned(),
+        "search a.example".to_owned(),
+        "options ndots:3".to_owned(),
+    ] {
         assert!(out.lines().any(|l| l == line), "{line:?} in {out}");
     }
     assert_eq!(c.exec(&["sh", "-c", "echo '# mine' >> /etc/hosts && tail -n 1 /etc/hosts"]).out, "# mine\n");

@@ -150,7 +150,11 @@ fn devices() {
     let e = Engine::shared();
     let out = output(e, "ls /dev | grep -v core | sort | tr '\\n' ' '; stat -c %F:%t:%T /dev/null; head -c 4 /dev/zero | wc -c; head -c 4 /dev/urandom | wc -c", json!({}));
     assert_eq!(out, "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero character special file:1:3\n4\n4\n");
-    let mapped = output(e, "ls -l /dev/own | cut -c1; echo x > /dev/own && echo written", json!({"HostConfig": {"Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/own", "CgroupPermissions": "rwm"}]}}));
+    let mapped = output(
+        e,
+        "ls -l /dev/own | cut -c1; echo x > /dev/own && echo written",
+        json!({"HostConfig": {"Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/own", "CgroupPermissions": "rwm"}]}}),
+    );
     assert_eq!(mapped, "c\nwritten\n");
     let denied = e.outcome(sh("mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg"));
     assert_ne!(denied.code, 0);
@@ -195,7 +199,8 @@ fn daemon_pid(e: &Engine) -> i32 {
 #[test]
 fn read_only_root() {
     let e = Engine::shared();
-    let outcome = e.outcome(sh_with("touch /x 2>/dev/null || echo ro; touch /dev/shm/x && echo shm; touch /t/x && echo tmpfs", json!({"ReadonlyRootfs": true, "Tmpfs": {"/t": ""}})));
+    let outcome =
+        e.outcome(sh_with("touch /x 2>/dev/null || echo ro; touch /dev/shm/x && echo shm; touch /t/x && echo tmpfs", json!({"ReadonlyRootfs": true, "Tmpfs": {"/t": ""}})));
     assert_eq!(outcome.out, "ro\nshm\ntmpfs\n");
 }
 
@@ -225,7 +230,10 @@ fn binds() {
     assert_eq!(e.output("cat /b", json!({"Binds": [format!("{at}/f:/b")]})), "seen\n");
     assert_eq!(e.output("ls -d /b/made", json!({"Binds": [format!("{at}/made/deep:/b/made")]})), "/b/made\n", "a missing source of -v is made");
     assert!(dir.path().join("made/deep").is_dir());
-    assert_eq!(e.output("cat /m/f; touch /m/x 2>/dev/null || echo ro", json!({"Mounts": [{"Type": "bind", "Source": at, "Target": "/m", "ReadOnly": true, "Consistency": "cached"}]})), "seen\nro\n");
+    assert_eq!(
+        e.output("cat /m/f; touch /m/x 2>/dev/null || echo ro", json!({"Mounts": [{"Type": "bind", "Source": at, "Target": "/m", "ReadOnly": true, "Consistency": "cached"}]})),
+        "seen\nro\n"
+    );
     let c = e.create(sh_with("true", json!({"Binds": [format!("{at}:/etc/marker")]})));
     t!(e, POST "/containers/{c}/start", 400 | 500, ".message" has "not a directory");
     let c = e.create(sh_with("true", json!({"Binds": [format!("{at}:/b:ro,z")]})));
@@ -251,7 +259,10 @@ fn ulimits() {
     let e = Engine::shared();
     let limits = json!({"Ulimits": [{"Name": "nofile", "Soft": 123, "Hard": 456}, {"Name": "core", "Soft": 0, "Hard": 0}]});
     assert_eq!(e.output("ulimit -Sn; ulimit -Hn; ulimit -c", limits), "123\n456\n0\n");
-    let refused = e.request("POST", "/containers/create").json(&json!({"Image": droste_test_support::image::BASE, "Cmd": ["true"], "HostConfig": {"Ulimits": [{"Name": "nofile", "Soft": 9, "Hard": 1}]}})).send();
+    let refused = e
+        .request("POST", "/containers/create")
+        .json(&json!({"Image": droste_test_support::image::BASE, "Cmd": ["true"], "HostConfig": {"Ulimits": [{"Name": "nofile", "Soft": 9, "Hard": 1}]}}))
+        .send();
     refused.expect_one_of(&[400, 201]);
     if refused.status == 201 {
         drop(droste_test_support::Container::adopt(e, refused.json()["Id"].as_str().unwrap()));

@@ -228,7 +228,8 @@ fn exec_errors() {
 fn exec_streams() {
     let e = Engine::shared();
     let c = e.run(idle());
-    let id = c.exec_create(&json!({"Cmd": ["sh", "-c", "echo out; sleep 0.2; echo err >&2; sleep 0.1; cat; exit 3"], "AttachStdin": true, "AttachStdout": true, "AttachStderr": true}));
+    let id =
+        c.exec_create(&json!({"Cmd": ["sh", "-c", "echo out; sleep 0.2; echo err >&2; sleep 0.1; cat; exit 3"], "AttachStdin": true, "AttachStdout": true, "AttachStderr": true}));
     let open = e.request("POST", &format!("/exec/{id}/start")).json(&json!({"Detach": false, "Tty": false})).upgrade().open();
     assert_eq!((open.status, open.reason.as_str()), (101, "UPGRADED"));
     assert_eq!(open.header("Content-Type"), Some(MULTIPLEXED));
@@ -386,7 +387,8 @@ fn log_drivers() {
     let c = e.run(sh_with("echo hi; echo ho >&2", json!({"LogConfig": {"Type": "local"}})));
     c.wait();
     assert_eq!(c.logs(), ("hi\n".to_owned(), "ho\n".to_owned()));
-    let c = e.run(sh_with("i=0; while [ $i -lt 3000 ]; do echo line-$i; i=$((i+1)); done", json!({"LogConfig": {"Type": "json-file", "Config": {"max-size": "20k", "max-file": "2"}}})));
+    let c = e
+        .run(sh_with("i=0; while [ $i -lt 3000 ]; do echo line-$i; i=$((i+1)); done", json!({"LogConfig": {"Type": "json-file", "Config": {"max-size": "20k", "max-file": "2"}}})));
     c.wait();
     let (text, _) = c.logs();
     assert!(text.ends_with("line-2998\nline-2999\n"), "{text}");

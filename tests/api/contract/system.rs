@@ -149,8 +149,7 @@ fn info_describes_the_host() {
 #[test]
 fn swarm_answers_as_an_engine_without_one() {
     let e = Engine::shared();
-    for target in ["/swarm", "/services", "/nodes", "/tasks", "/secrets", "/configs", "/nodes/x", "/services/x", "/tasks/x",
-        "/secrets/x", "/configs/x", "/swarm/unlockkey"] {
+    for target in ["/swarm", "/services", "/nodes", "/tasks", "/secrets", "/configs", "/nodes/x", "/services/x", "/tasks/x", "/secrets/x", "/configs/x", "/swarm/unlockkey"] {
         expect!(e.request("GET", target).send(), 503, ".message" == NOT_A_MANAGER);
     }
     for target in ["/services/x", "/nodes/x", "/secrets/x", "/configs/x"] {

@@ -1,5 +1,6 @@
 //! Each client's day: the docker command line, docker-py and dockerode as scripts in `days/`, bollard
 //! here. All of them are the published ones, unmodified; `scripts/clients` fetches them.
+#![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod bollard_day;
 mod registry;
@@ -45,13 +46,7 @@ fn day(program: &Path, script: &str) {
         .env("SCRATCH", scratch.path())
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-    assert!(
-        output.status.success(),
-        "{script}: {}\n{}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{script}: {}\n{}\n{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

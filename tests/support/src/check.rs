@@ -67,12 +67,7 @@ impl Reply {
     /// Fails the test unless the status is one of those given.
     pub fn expect_one_of(&self, statuses: &[u16]) {
         if !statuses.contains(&self.status) {
-            fail(&format!(
-                "{}: expected {statuses:?}, got {}: {}",
-                self.label,
-                self.status,
-                shorten(&self.text())
-            ));
+            fail(&format!("{}: expected {statuses:?}, got {}: {}", self.label, self.status, shorten(&self.text())));
         }
     }
 
@@ -114,12 +109,10 @@ fn fail(message: &str) {
 
 /// The value at a dotted path such as `.State.Health.Log.0`.
 pub fn dig<'v>(value: &'v Value, path: &str) -> Option<&'v Value> {
-    path.split('.')
-        .filter(|key| !key.is_empty())
-        .try_fold(value, |value, key| match value {
-            Value::Array(items) => items.get(key.parse::<usize>().ok()?),
-            other => other.get(key),
-        })
+    path.split('.').filter(|key| !key.is_empty()).try_fold(value, |value, key| match value {
+        Value::Array(items) => items.get(key.parse::<usize>().ok()?),
+        other => other.get(key),
+    })
 }
 
 fn holds(left: Option<&Value>, operator: &str, right: &Value) -> bool {
@@ -162,9 +155,7 @@ fn is_kind(value: Option<&Value>, kind: &str) -> bool {
         "string" => value.is_string(),
         "array" => value.is_array(),
         "object" => value.is_object(),
-        "id" => value
-            .as_str()
-            .is_some_and(|s| s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit())),
+        "id" => value.as_str().is_some_and(|s| s.len() == 64 && s.bytes().all(|b| b.is_ascii_hexdigit())),
         "time" => value.as_str().is_some_and(|s| {
             regex_lite::Regex::new(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$")
                 .expect("a valid pattern")

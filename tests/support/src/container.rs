@@ -53,17 +53,10 @@ impl Engine {
         if body.get("Image").is_none() {
             body["Image"] = json!(BASE);
         }
-        let reply = self
-            .request("POST", &format!("/containers/create?name={name}"))
-            .json(&body)
-            .send();
+        let reply = self.request("POST", &format!("/containers/create?name={name}")).json(&body).send();
         reply.expect_status(201);
         let id = reply.json()["Id"].as_str().expect("an id").to_owned();
-        Container {
-            engine: self,
-            id,
-            name: name.to_owned(),
-        }
+        Container { engine: self, id, name: name.to_owned() }
     }
 
     /// Creates and starts a container.
@@ -92,11 +85,7 @@ impl Engine {
 impl<'e> Container<'e> {
     /// Takes a container over that something else made.
     pub fn adopt(engine: &'e Engine, id: &str) -> Self {
-        Self {
-            engine,
-            id: id.to_owned(),
-            name: id.to_owned(),
-        }
+        Self { engine, id: id.to_owned(), name: id.to_owned() }
     }
 
     fn target(&self, rest: &str) -> String {
@@ -148,11 +137,7 @@ impl<'e> Container<'e> {
 
     /// Creates an exec; gives its id.
     pub fn exec_create(&self, body: &Value) -> String {
-        let reply = self
-            .engine
-            .request("POST", &self.target("/exec"))
-            .json(body)
-            .send();
+        let reply = self.engine.request("POST", &self.target("/exec")).json(body).send();
         reply.expect_status(201);
         reply.json()["Id"].as_str().expect("an id").to_owned()
     }
@@ -171,11 +156,7 @@ impl<'e> Container<'e> {
         let (out, err) = demultiplex(&raw.rest());
         let inspect = self.engine.get(&format!("/exec/{id}/json"));
         let code = inspect["ExitCode"].as_i64();
-        Outcome {
-            code: code.unwrap_or_else(|| panic!("no exit code: {inspect}")),
-            out,
-            err,
-        }
+        Outcome { code: code.unwrap_or_else(|| panic!("no exit code: {inspect}")), out, err }
     }
 
     /// Attaches with a hijack and the given query.
@@ -189,11 +170,7 @@ impl<'e> Container<'e> {
 
 /// Starts an exec with a hijack.
 pub fn exec_start(engine: &Engine, id: &str, tty: bool) -> Raw {
-    let open = engine
-        .request("POST", &format!("/exec/{id}/start"))
-        .json(&json!({"Tty": tty}))
-        .upgrade()
-        .open();
+    let open = engine.request("POST", &format!("/exec/{id}/start")).json(&json!({"Tty": tty})).upgrade().open();
     assert_eq!(open.status, 101, "start of exec {id}");
     open.hijack()
 }

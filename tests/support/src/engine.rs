@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
+use crate::container::Container;
 use crate::http::Request;
 
 /// The version prefix that a target without one is given.
@@ -21,8 +22,18 @@ pub const API: &str = "/v1.51";
 #[derive(Debug)]
 pub struct Engine {
     socket: PathBuf,
-    guard: Option<Mutex<Guard>>,
+    kind: Kind,
     images: OnceLock<()>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// The real Docker.
+    Docker,
+    /// A Droste that this process started.
+    Droste(Mutex<Guard>),
+    /// A container that is a host: its root as the caller can open it.
+    Nested(PathBuf),
 }
 
 #[derive(Debug)]
@@ -45,14 +56,8 @@ impl Engine {
     /// An engine of the caller's own (of Docker there is only the one), without images.
     pub fn start() -> Self {
         if let Ok(host) = std::env::var("DROSTE_TEST_DOCKER_HOST") {
-            let socket = host
-                .strip_prefix("unix://")
-                .expect("DROSTE_TEST_DOCKER_HOST is unix://PATH");
-            return Self {
-                socket: socket.into(),
-                guard: None,
-                images: OnceLock::new(),
-            };
+            let socket = host.strip_prefix("unix://").expect("DROSTE_TEST_DOCKER_HOST is unix://PATH");
+            return Self { socket: socket.into(), kind: Kind::Docker, images: OnceLock::new() };
         }
         Self::start_droste(&[])
     }
@@ -68,18 +73,15 @@ impl Engine {
             .keep();
         let guard = Guard::spawn(&program, &dir, options);
         log_on_panic(dir.join("log"));
-        let engine = Self {
-            socket: dir.join("docker.sock"),
-            guard: Some(Mutex::new(guard)),
-            images: OnceLock::new(),
-        };
+        let engine =
+            Self { socket: dir.join("docker.sock"), kind: Kind::Droste(Mutex::new(guard)), images: OnceLock::new() };
         engine.power_on();
         engine
     }
 
     /// Whether this is the real Docker.
     pub fn is_docker(&self) -> bool {
-        self.guard.is_none()
+        matches!(self.kind, Kind::Docker)
     }
 
     /// For cases in which Droste means to differ: true (with a line that says so) on the real Docker.
@@ -106,7 +108,9 @@ impl Engine {
     }
 
     fn guard(&self) -> MutexGuard<'_, Guard> {
-        let guard = self.guard.as_ref().expect("only Droste can be controlled");
+        let Kind::Droste(guard) = &self.kind else {
+            panic!("only a Droste that this test started can be controlled");
+        };
         guard.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -155,9 +159,28 @@ impl Engine {
         peer.pid.as_raw_nonzero().get()
     }
 
-    /// A path of the engine's own root as the caller can open it, `/proc` included.
+    /// A path of the host's root as the caller can open it, its `/proc` included.
     pub fn root_path(&self, path: &str) -> PathBuf {
-        format!("/proc/{}/root{path}", self.pid()).into()
+        let root = match &self.kind {
+            Kind::Nested(root) => root.display().to_string(),
+            _ => format!("/proc/{}/root", self.pid()),
+        };
+        format!("{root}{path}").into()
+    }
+
+    /// The host's network namespace as the caller can open it.
+    pub fn netns_path(&self) -> PathBuf {
+        match &self.kind {
+            Kind::Nested(_) => self.root_path("/proc/1/ns/net"),
+            _ => format!("/proc/{}/ns/net", self.pid()).into(),
+        }
+    }
+
+    /// The host that a running container with a socket is, spoken to through that socket.
+    pub fn host_of(&self, container: &Container<'_>) -> Self {
+        let pid = container.inspect()["State"]["Pid"].clone();
+        let root = self.root_path(&format!("/proc/{pid}/root"));
+        Self { socket: root.join("var/run/docker.sock"), kind: Kind::Nested(root), images: OnceLock::new() }
     }
 
     /// A name that nobody else uses.
@@ -167,10 +190,7 @@ impl Engine {
 
     /// An empty directory that both the test and the engine see under the same path.
     pub fn scratch(&self) -> tempfile::TempDir {
-        tempfile::Builder::new()
-            .prefix("droste-scratch-")
-            .tempdir_in("/tmp")
-            .expect("make a directory in /tmp")
+        tempfile::Builder::new().prefix("droste-scratch-").tempdir_in("/tmp").expect("make a directory in /tmp")
     }
 }
 
@@ -193,12 +213,7 @@ impl Guard {
             .expect("start bash");
         let commands = child.stdin.take().expect("a piped input");
         let answers = BufReader::new(child.stdout.take().expect("a piped output"));
-        Self {
-            _child: child,
-            commands,
-            answers,
-            dir: dir.to_owned(),
-        }
+        Self { _child: child, commands, answers, dir: dir.to_owned() }
     }
 
     fn command(&mut self, command: &str) {
@@ -237,10 +252,7 @@ pub fn droste_program() -> PathBuf {
 }
 
 fn require_root() {
-    assert!(
-        rustix::process::geteuid().is_root(),
-        "these tests start containers: run them as root"
-    );
+    assert!(rustix::process::geteuid().is_root(), "these tests start containers: run them as root");
 }
 
 /// Makes a failing test show the end of the daemon's log.

@@ -61,8 +61,7 @@ impl Request {
     /// Asks for a hijacked connection, as Docker's client does.
     #[must_use]
     pub fn upgrade(self) -> Self {
-        self.header("Connection", "Upgrade")
-            .header("Upgrade", "tcp")
+        self.header("Connection", "Upgrade").header("Upgrade", "tcp")
     }
 
     /// Sends the request and reads the whole reply.
@@ -75,9 +74,7 @@ impl Request {
         let label = format!("{} {}", self.method, self.target);
         let mut stream = UnixStream::connect(&self.socket)
             .unwrap_or_else(|e| panic!("{label}: connect {}: {e}", self.socket.display()));
-        stream
-            .set_read_timeout(Some(HUNG))
-            .expect("set a read timeout");
+        stream.set_read_timeout(Some(HUNG)).expect("set a read timeout");
         // A server that refuses early may close before it has read everything.
         let _ = stream.write_all(&self.wire());
         Open::read_head(label, stream)
@@ -129,9 +126,7 @@ impl Open {
         let version = words.next().unwrap_or_default();
         assert_eq!(version, "HTTP/1.1", "{label}: status line {status_line:?}");
         let status = words.next().unwrap_or_default();
-        let status = status
-            .parse()
-            .unwrap_or_else(|_| panic!("{label}: status line {status_line:?}"));
+        let status = status.parse().unwrap_or_else(|_| panic!("{label}: status line {status_line:?}"));
         let reason = words.next().unwrap_or_default().to_owned();
         let mut headers = Vec::new();
         loop {
@@ -139,20 +134,10 @@ impl Open {
             if line.is_empty() {
                 break;
             }
-            let (name, value) = line
-                .split_once(':')
-                .unwrap_or_else(|| panic!("{label}: header line {line:?}"));
+            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("{label}: header line {line:?}"));
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
-        let mut open = Self {
-            label,
-            status,
-            reason,
-            headers,
-            framing: Framing::None,
-            reader,
-            held: Vec::new(),
-        };
+        let mut open = Self { label, status, reason, headers, framing: Framing::None, reader, held: Vec::new() };
         open.framing = open.choose_framing();
         open
     }
@@ -161,10 +146,7 @@ impl Open {
         if self.label.starts_with("HEAD ") || matches!(self.status, 101 | 204 | 304) {
             return Framing::None;
         }
-        if self
-            .header("Transfer-Encoding")
-            .is_some_and(|v| v.eq_ignore_ascii_case("chunked"))
-        {
+        if self.header("Transfer-Encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")) {
             return Framing::Chunked;
         }
         match self.header("Content-Length").and_then(|v| v.parse().ok()) {
@@ -175,10 +157,7 @@ impl Open {
 
     /// The first header of that name, whatever its case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v.as_str())
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
     /// Whether the body comes in chunks.
@@ -210,9 +189,7 @@ impl Open {
     }
 
     fn read_some(&mut self, buffer: &mut [u8]) -> usize {
-        self.reader
-            .read(buffer)
-            .unwrap_or_else(|e| panic!("{}: read the body: {e}", self.label))
+        self.reader.read(buffer).unwrap_or_else(|e| panic!("{}: read the body: {e}", self.label))
     }
 
     fn chunk(&mut self) -> Option<Vec<u8>> {
@@ -220,9 +197,7 @@ impl Open {
         let size = usize::from_str_radix(size.split(';').next().unwrap_or_default().trim(), 16)
             .unwrap_or_else(|_| panic!("{}: chunk size {size:?}", self.label));
         let mut data = vec![0; size + 2];
-        self.reader
-            .read_exact(&mut data)
-            .unwrap_or_else(|e| panic!("{}: chunk of {size}: {e}", self.label));
+        self.reader.read_exact(&mut data).unwrap_or_else(|e| panic!("{}: chunk of {size}: {e}", self.label));
         assert_eq!(&data[size..], b"\r\n", "{}: end of chunk", self.label);
         data.truncate(size);
         if size == 0 {
@@ -254,10 +229,7 @@ impl Open {
     /// The next line of the body as JSON.
     pub fn json_line(&mut self) -> Option<Value> {
         let line = self.line()?;
-        Some(
-            serde_json::from_str(&line)
-                .unwrap_or_else(|e| panic!("{}: {e}: {line:?}", self.label)),
-        )
+        Some(serde_json::from_str(&line).unwrap_or_else(|e| panic!("{}: {e}: {line:?}", self.label)))
     }
 
     /// Reads the body to its end.
@@ -266,12 +238,7 @@ impl Open {
         while let Some(piece) = self.piece() {
             body.extend(piece);
         }
-        Reply {
-            label: self.label,
-            status: self.status,
-            headers: self.headers,
-            body,
-        }
+        Reply { label: self.label, status: self.status, headers: self.headers, body }
     }
 
     /// Takes the connection over for a raw stream, after a 101 or a 200 without length.
@@ -281,18 +248,13 @@ impl Open {
             "{}: a framed reply can't be hijacked",
             self.label
         );
-        Raw {
-            label: self.label,
-            reader: self.reader,
-        }
+        Raw { label: self.label, reader: self.reader }
     }
 }
 
 fn head_line(reader: &mut BufReader<UnixStream>, label: &str) -> String {
     let mut line = Vec::new();
-    reader
-        .read_until(b'\n', &mut line)
-        .unwrap_or_else(|e| panic!("{label}: read the head: {e}"));
+    reader.read_until(b'\n', &mut line).unwrap_or_else(|e| panic!("{label}: read the head: {e}"));
     assert!(line.ends_with(b"\r\n"), "{label}: head cut short: {line:?}");
     line.truncate(line.len() - 2);
     String::from_utf8_lossy(&line).into_owned()
@@ -314,10 +276,7 @@ pub struct Reply {
 impl Reply {
     /// The first header of that name, whatever its case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n.eq_ignore_ascii_case(name))
-            .map(|(_, v)| v.as_str())
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
     /// The body as text.
@@ -327,8 +286,7 @@ impl Reply {
 
     /// The body as one JSON value.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|e| panic!("{}: {e}: {:?}", self.label, self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{}: {e}: {:?}", self.label, self.text()))
     }
 
     /// The body as JSON values, one a line.
@@ -359,43 +317,27 @@ pub struct Frame {
 impl Raw {
     /// Sends bytes as standard input.
     pub fn write(&mut self, bytes: &[u8]) {
-        self.reader
-            .get_mut()
-            .write_all(bytes)
-            .unwrap_or_else(|e| panic!("{}: write: {e}", self.label));
+        self.reader.get_mut().write_all(bytes).unwrap_or_else(|e| panic!("{}: write: {e}", self.label));
     }
 
     /// Half-closes: no more input comes, output is still wanted.
     pub fn close_write(&mut self) {
-        self.reader
-            .get_mut()
-            .shutdown(Shutdown::Write)
-            .unwrap_or_else(|e| panic!("{}: half-close: {e}", self.label));
+        self.reader.get_mut().shutdown(Shutdown::Write).unwrap_or_else(|e| panic!("{}: half-close: {e}", self.label));
     }
 
     /// The next frame, or None at the end of the stream.
     pub fn frame(&mut self) -> Option<Frame> {
         let mut header = [0; 8];
-        let n = self
-            .reader
-            .read(&mut header[..1])
-            .unwrap_or_else(|e| panic!("{}: read a frame: {e}", self.label));
+        let n = self.reader.read(&mut header[..1]).unwrap_or_else(|e| panic!("{}: read a frame: {e}", self.label));
         if n == 0 {
             return None;
         }
-        self.reader
-            .read_exact(&mut header[1..])
-            .unwrap_or_else(|e| panic!("{}: frame header: {e}", self.label));
+        self.reader.read_exact(&mut header[1..]).unwrap_or_else(|e| panic!("{}: frame header: {e}", self.label));
         assert_eq!(header[1..4], [0, 0, 0], "{}: frame header", self.label);
         let size = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         let mut data = vec![0; size as usize];
-        self.reader
-            .read_exact(&mut data)
-            .unwrap_or_else(|e| panic!("{}: frame of {size}: {e}", self.label));
-        Some(Frame {
-            stream: header[0],
-            data,
-        })
+        self.reader.read_exact(&mut data).unwrap_or_else(|e| panic!("{}: frame of {size}: {e}", self.label));
+        Some(Frame { stream: header[0], data })
     }
 
     /// Everything up to the stream's end, as it came.

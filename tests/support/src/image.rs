@@ -35,9 +35,7 @@ impl Archive {
         header.set_gid(owner);
         header.set_mtime(1_700_000_000);
         header.set_size(data.len() as u64);
-        self.0
-            .append_data(&mut header, path, data)
-            .expect("append to an archive in memory");
+        self.0.append_data(&mut header, path, data).expect("append to an archive in memory");
     }
 
     /// Adds a directory.
@@ -67,9 +65,7 @@ impl Archive {
         header.set_entry_type(EntryType::Symlink);
         header.set_mode(0o777);
         header.set_size(0);
-        self.0
-            .append_link(&mut header, path, to)
-            .expect("append to an archive in memory");
+        self.0.append_link(&mut header, path, to).expect("append to an archive in memory");
         self
     }
 
@@ -138,10 +134,7 @@ pub fn import(engine: &Engine, reference: &str, changes: &[&str], rootfs: Vec<u8
     for change in changes {
         let _ = write!(target, "&changes={}", encode(change));
     }
-    let reply = engine
-        .request("POST", &target)
-        .bytes("application/x-tar", rootfs)
-        .send();
+    let reply = engine.request("POST", &target).bytes("application/x-tar", rootfs).send();
     reply.expect_status(200);
     let lines = reply.json_lines();
     let error = lines.iter().find(|line| line.get("error").is_some());
@@ -168,12 +161,7 @@ impl<'e> Image<'e> {
         let rootfs = rootfs().file("own", 0o644, repo.as_bytes()).finish();
         import(engine, &name, changes, rootfs);
         let id = engine.get(&format!("/images/{name}/json"))["Id"].clone();
-        Self {
-            engine,
-            repo,
-            name,
-            id: id.as_str().expect("an image has an id").to_owned(),
-        }
+        Self { engine, repo, name, id: id.as_str().expect("an image has an id").to_owned() }
     }
 }
 

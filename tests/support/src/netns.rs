@@ -13,15 +13,11 @@ use crate::engine::Engine;
 impl Engine {
     /// Runs `work` in the engine's network namespace.
     pub fn in_netns<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        in_netns_of(Path::new(&format!("/proc/{}/ns/net", self.pid())), work)
+        in_netns_of(&self.netns_path(), work)
     }
 
     /// Runs `work` in the network namespace of a running container.
-    pub fn in_netns_of_container<T: Send>(
-        &self,
-        container: &Container<'_>,
-        work: impl FnOnce() -> T + Send,
-    ) -> T {
+    pub fn in_netns_of_container<T: Send>(&self, container: &Container<'_>, work: impl FnOnce() -> T + Send) -> T {
         let pid = container.inspect()["State"]["Pid"].clone();
         in_netns_of(&self.root_path(&format!("/proc/{pid}/ns/net")), work)
     }

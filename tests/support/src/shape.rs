@@ -70,11 +70,9 @@ fn compare(at: &str, wanted: &Value, here: Option<&Value>, out: &mut Vec<String>
         (Value::Array(wanted), Some(Value::Array(here))) => {
             compare(&format!("{at}[]"), &wanted[0], here.first(), out);
         }
-        (wanted, here) => out.push(format!(
-            "{at}: Docker has {}, here it is {}",
-            kind(wanted),
-            here.map_or("absent", kind)
-        )),
+        (wanted, here) => {
+            out.push(format!("{at}: Docker has {}, here it is {}", kind(wanted), here.map_or("absent", kind)))
+        }
     }
 }
 

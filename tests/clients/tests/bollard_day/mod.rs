@@ -42,12 +42,7 @@ fn words(words: &[&str]) -> Option<Vec<String>> {
 }
 
 fn body(label: &str, command: &[&str]) -> ContainerCreateBody {
-    ContainerCreateBody {
-        image: Some(BASE.to_owned()),
-        cmd: words(command),
-        labels: Some(HashMap::from([(label.to_owned(), "x".to_owned())])),
-        ..Default::default()
-    }
+    ContainerCreateBody { image: Some(BASE.to_owned()), cmd: words(command), labels: Some(HashMap::from([(label.to_owned(), "x".to_owned())])), ..Default::default() }
 }
 
 async fn create(docker: &Docker, name: &str, body: ContainerCreateBody) -> String {
@@ -106,10 +101,7 @@ async fn life(e: &Engine, docker: &Docker, name: &str, label: &str) {
     wanted.exposed_ports = words(&["80/tcp"]);
     wanted.host_config = Some(HostConfig {
         binds: Some(vec![format!("{}:/mnt", scratch.path().display())]),
-        port_bindings: Some(HashMap::from([(
-            "80/tcp".to_owned(),
-            Some(vec![PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: None }]),
-        )])),
+        port_bindings: Some(HashMap::from([("80/tcp".to_owned(), Some(vec![PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: None }]))])),
         memory: Some(64 << 20),
         ..Default::default()
     });
@@ -142,13 +134,7 @@ async fn life(e: &Engine, docker: &Docker, name: &str, label: &str) {
 }
 
 async fn exec(docker: &Docker, name: &str, command: &[&str], stdin: &str) -> (i64, String) {
-    let options = CreateExecOptions {
-        cmd: words(command),
-        attach_stdin: Some(!stdin.is_empty()),
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        ..Default::default()
-    };
+    let options = CreateExecOptions { cmd: words(command), attach_stdin: Some(!stdin.is_empty()), attach_stdout: Some(true), attach_stderr: Some(true), ..Default::default() };
     let id = docker.create_exec(name, options).await.unwrap().id;
     let StartExecResults::Attached { output, mut input } = docker.start_exec(&id, None).await.unwrap() else {
         panic!("the exec is detached");

@@ -22,10 +22,7 @@ impl Registry {
         let port = e.in_netns(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
         let config = dir.path().join("config.yml");
         let storage = dir.path().join("storage");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n",
-            storage.display()
-        );
+        let text = format!("version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n", storage.display());
         std::fs::write(&config, text).unwrap();
         let child = Command::new("nsenter")
             .arg(format!("--net=/proc/{}/ns/net", e.pid()))

@@ -1,0 +1,176 @@
+//! While the daemon is away: containers run on, exit codes and logs are not lost, nested clients wait.
+
+use droste_test_support::container::{idle, sh, sh_with};
+use droste_test_support::{Engine, image, json, t};
+
+use crate::{host, kill_init, names, sleeper, until};
+
+/// An engine of the test's own, since it is killed.
+fn own() -> Engine {
+    let e = Engine::start_droste(&[]);
+    image::load_base(&e);
+    e
+}
+
+#[test]
+fn containers_run_through_its_death() {
+    let e = own();
+    let c = e.run(sh_with("echo before; while [ ! -e /tmp/go ]; do sleep 0.02; done; echo after; exit 7", json!({})));
+    c.await_log("before");
+    let before = c.inspect();
+    e.kill_daemon();
+    e.power_on();
+    let after = c.inspect();
+    for path in ["Pid", "StartedAt", "Status"] {
+        assert_eq!(before["State"][path], after["State"][path], "{path}");
+    }
+    assert_eq!(before["NetworkSettings"], after["NetworkSettings"]);
+    assert_eq!(c.exec(&["touch", "/tmp/go"]).code, 0);
+    assert_eq!(c.wait(), 7);
+    assert_eq!(c.logs().0, "before\nafter\n");
+}
+
+#[test]
+fn what_ends_meanwhile_is_found_ended() {
+    let e = own();
+    let c = e.run(sh_with("echo up; while [ ! -e /go/now ]; do sleep 0.02; done; echo late; exit 9", json!({"Binds": [format!("{}:/go", e.dir().display())]})));
+    c.await_log("up");
+    let pid = c.inspect()["State"]["Pid"].clone();
+    let process = e.root_path(&format!("/proc/{pid}"));
+    e.kill_daemon();
+    std::fs::write(e.dir().join("now"), "").unwrap();
+    until(|| !process.exists());
+    e.power_on();
+    t!(e, GET "/containers/{c}/json", 200, ".State.Status" == "exited", ".State.ExitCode" == 9, ".State.FinishedAt" is time);
+    assert_eq!(c.logs().0, "up\nlate\n");
+    t!(e, POST "/containers/{c}/start", 204);
+}
+
+#[test]
+fn everything_is_still_there() {
+    let e = own();
+    let made = image::Image::new(&e, &["CMD [\"true\"]"]);
+    let created = e.create(sh("true"));
+    let ended = e.run(sh("exit 3"));
+    ended.wait();
+    let running = e.run(idle());
+    for clean in [false, true] {
+        if clean {
+            e.stop_daemon();
+        } else {
+            e.kill_daemon();
+        }
+        e.power_on();
+        t!(e, GET "/containers/{created}/json", 200, ".State.Status" == "created");
+        t!(e, GET "/containers/{ended}/json", 200, ".State.Status" == "exited", ".State.ExitCode" == 3);
+        t!(e, GET "/containers/{running}/json", 200, ".State.Status" == "running");
+        t!(e, GET "/images/{made}/json", 200, ".Id" == (made.id));
+    }
+    assert_eq!(running.exec(&["echo", "still"]).out, "still\n");
+    let name = running.name.clone();
+    t!(e, POST "/containers/create?name={name}" {"Image": (made.name)}, 409);
+}
+
+#[test]
+fn a_nested_client_waits() {
+    let e = own();
+    let (_c, h) = host(&e, json!({}));
+    let nested = h.create_named("inner", sleeper(json!({})));
+    nested.start();
+    e.kill_daemon();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| names(&h));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert!(!waiting.is_finished(), "the connection waits in the backlog");
+        e.power_on();
+        assert_eq!(waiting.join().unwrap(), ["inner"]);
+    });
+    t!(h, GET "/containers/{nested}/json", 200, ".State.Running" == true);
+    assert_eq!(nested.exec(&["echo", "still"]).out, "still\n");
+    std::mem::forget(nested);
+}
+
+#[test]
+fn a_host_that_dies_meanwhile_takes_all_with_it() {
+    let e = own();
+    let (c, h) = host(&e, json!({}));
+    let nested = h.run(sleeper(json!({})));
+    let process = h.root_path(&format!("/proc/{}", nested.inspect()["State"]["Pid"]));
+    assert!(process.exists());
+    kill_after_daemon(&e, &c);
+    std::mem::forget(nested);
+    until(|| !crate::has_processes(&e, &c.id));
+    t!(e, GET "/containers/{c}/json", 200, ".State.Status" == "exited", ".State.ExitCode" == 137);
+}
+
+/// Kills the daemon, then the container's first process, then starts the daemon.
+fn kill_after_daemon(e: &Engine, c: &droste_test_support::Container) {
+    let pid = c.inspect()["State"]["Pid"].as_i64().unwrap();
+    let status = std::fs::read_to_string(e.root_path(&format!("/proc/{pid}/status"))).unwrap();
+    let outermost = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    e.kill_daemon();
+    let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(outermost).unwrap(), rustix::process::Signal::KILL);
+    e.power_on();
+}
+
+#[test]
+fn restart_policies_hold() {
+    let e = own();
+    let always = e.run(sh_with("exec sleep 100000", json!({"RestartPolicy": {"Name": "always"}})));
+    let first = always.inspect()["State"]["Pid"].clone();
+    e.kill_daemon();
+    e.power_on();
+    assert_eq!(always.inspect()["State"]["Pid"], first, "it ran on, it was not restarted");
+    kill_init(&e, &always);
+    until(|| {
+        let state = always.inspect()["State"].clone();
+        state["Running"] == true && state["Pid"] != first
+    });
+}
+
+#[test]
+fn published_ports_hold() {
+    let e = own();
+    let mut body = sh_with("nc -ll -p 80 -e echo served & echo up; wait", json!({"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}));
+    body["ExposedPorts"] = json!({"80/tcp": {}});
+    let c = e.run(body);
+    c.await_log("up");
+    let read = || e.read_port("127.0.0.1", 8080).unwrap_or_default();
+    until(|| read() == "served\n");
+    e.kill_daemon();
+    e.power_on();
+    until(|| read() == "served\n");
+    drop(c);
+    assert!(e.read_port("127.0.0.1", 8080).is_err());
+}
+
+#[test]
+fn killed_at_any_moment() {
+    let e = own();
+    for moment in 0..12_u64 {
+        std::thread::scope(|scope| {
+            let busy = scope.spawn(|| {
+                // The connection breaks in the middle; what counts is what is found afterwards.
+                let _ = std::panic::catch_unwind(|| {
+                    loop {
+                        let c = e.run(sh("true"));
+                        c.wait();
+                    }
+                });
+            });
+            std::thread::sleep(std::time::Duration::from_millis(15 + moment * 7));
+            e.kill_daemon();
+            // Connections are refused until it is back; the busy thread ends at its first error.
+            let _ = busy.join();
+            e.power_on();
+        });
+        for row in e.get("/containers/json?all=1").as_array().unwrap() {
+            let id = row["Id"].as_str().unwrap().to_owned();
+            let state = e.get(&format!("/containers/{id}/json"))["State"]["Status"].clone();
+            assert!(["created", "exited", "running"].contains(&state.as_str().unwrap()), "{state}");
+            t!(e, DELETE "/containers/{id}?force=1", 204);
+        }
+        assert_eq!(e.get("/containers/json?all=1"), json!([]));
+    }
+    assert_eq!(e.outcome(sh("echo well")).out, "well\n");
+}

@@ -1,0 +1,109 @@
+//! What a socket grants: `own`, `parent`, `parent-ro`; by which paths it is recognised; and that a grant
+//! is never wider than what its creator holds.
+
+use droste_test_support::container::sh;
+use droste_test_support::image::BASE;
+use droste_test_support::{Container, Engine, Value, json, t};
+
+use crate::{SOCKET, host, host_body, names, sleeper};
+
+fn granted(grant: &str) -> Value {
+    let mut body = host_body(json!({}));
+    body["Labels"] = json!({"droste.socket": grant});
+    body
+}
+
+#[test]
+fn parent_is_docker_out_of_docker() {
+    let e = Engine::shared();
+    let c = e.run(granted("parent"));
+    let h = e.host_of(&c);
+    assert!(names(&h).contains(&c.name), "it sees itself and its siblings");
+    let sibling = h.create(sh("true"));
+    t!(e, GET "/containers/{sibling}/json", 200);
+    assert_eq!(names(&h), names(e));
+}
+
+#[test]
+fn parent_ro_only_looks() {
+    let e = Engine::shared();
+    let c = e.run(granted("parent-ro"));
+    let h = e.host_of(&c);
+    assert!(names(&h).contains(&c.name));
+    t!(h, GET "/containers/{c}/json", 200, ".Id" == (c.id));
+    t!(h, GET "/info", 200);
+    t!(h, GET "/containers/{c}/logs?stdout=1", 200);
+    t!(h, POST "/containers/create" {"Image": BASE, "Cmd": ["true"]}, 403, ".message" is string);
+    t!(h, DELETE "/containers/{c}?force=1", 403);
+    t!(h, POST "/containers/{c}/kill", 403);
+    t!(h, POST "/containers/{c}/exec" {"Cmd": ["true"]}, 403);
+    t!(h, POST "/images/{BASE}/tag?repo=x", 403);
+    t!(h, POST "/containers/{c}/attach?stream=1&stdin=1", 403);
+    t!(e, GET "/containers/{c}/json", 200, ".State.Running" == true);
+}
+
+#[test]
+fn a_grant_is_never_wider_than_its_creators() {
+    let e = Engine::shared();
+    let (outer, h) = host(e, json!({}));
+    let beside = e.run(sleeper(json!({})));
+    let c = h.run(granted("parent"));
+    let granted = h.host_of(&c);
+    assert_eq!(names(&granted), names(&h), "parent is the host that creates, not the machine");
+    let beside_name = beside.name.clone();
+    t!(granted, GET "/containers/{beside_name}/json", 404);
+    drop(c);
+    drop(outer);
+}
+
+#[test]
+fn parent_ro_hands_on_no_more_than_it_has() {
+    let e = Engine::shared();
+    let looker = e.run(granted("parent-ro"));
+    let h = e.host_of(&looker);
+    t!(h, POST "/containers/create" {"Image": BASE, "Cmd": ["true"], "Labels": {"droste.socket": "parent"}, "HostConfig": {"Binds": [SOCKET]}}, 403);
+}
+
+#[test]
+fn an_unknown_grant_is_refused() {
+    let e = Engine::shared();
+    t!(e, POST "/containers/create" {"Image": BASE, "Cmd": ["true"], "Labels": {"droste.socket": "everything"}, "HostConfig": {"Binds": [SOCKET]}}, 400, ".message" has "everything");
+}
+
+#[test]
+fn the_socket_is_recognised_by_meaning() {
+    let e = Engine::shared();
+    let real = e.socket().display().to_string();
+    for source in ["/var/run/docker.sock", "/run/docker.sock", real.as_str()] {
+        let binds = sleeper(json!({"Binds": [format!("{source}:/var/run/docker.sock")]}));
+        let c = e.run(binds);
+        assert_eq!(names(&e.host_of(&c)), Vec::<String>::new(), "{source}");
+        let mounts = sleeper(json!({"Mounts": [{"Type": "bind", "Source": source, "Target": "/var/run/docker.sock"}]}));
+        let c = e.run(mounts);
+        assert_eq!(names(&e.host_of(&c)), Vec::<String>::new(), "{source}");
+    }
+    // Anywhere in the container, and read-only too.
+    let c = e.run(sleeper(json!({"Binds": ["/var/run/docker.sock:/var/run/docker-host.sock:ro"]})));
+    assert_eq!(c.exec(&["test", "-S", "/var/run/docker-host.sock"]).code, 0);
+}
+
+#[test]
+fn two_sockets_are_two_hosts() {
+    let e = Engine::shared();
+    let (_one, first) = host(e, json!({}));
+    let (_two, second) = host(e, json!({}));
+    let only = first.create_named("only-in-one", sh("true"));
+    assert_eq!((names(&first), names(&second)), (vec!["only-in-one".to_owned()], vec![]));
+    drop(only);
+}
+
+#[test]
+fn a_container_without_the_socket_has_none() {
+    let e = Engine::shared();
+    let c: Container = e.run(sleeper(json!({})));
+    assert_ne!(c.exec(&["test", "-e", "/var/run/docker.sock"]).code, 0);
+    // The engine's own folder, bound as a whole, holds sockets of others: none may be usable.
+    let dir = e.dir().join("run").display().to_string();
+    let spy = e.create(sleeper(json!({"Binds": [format!("{dir}:/spy")]})));
+    t!(e, GET "/containers/{spy}/json", 200);
+}

@@ -1,0 +1,164 @@
+//! Power: a host that stops is a machine switched off; one that is removed takes all with it.
+
+use droste_test_support::container::sh_with;
+use droste_test_support::{Container, Engine, json, t};
+
+use crate::{has_processes, host, host_body, kill_init, names, sleeper, until};
+
+/// A container that nobody but its host's end removes.
+fn leave(c: Container) -> String {
+    let id = c.id.clone();
+    std::mem::forget(c);
+    id
+}
+
+/// Control groups that belong to a container or to what is nested in it.
+fn groups(e: &Engine, id: &str) -> Vec<String> {
+    fn walk(dir: &std::path::Path, id: &str, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.path().display().to_string().contains(id) {
+                    found.push(entry.path().display().to_string());
+                }
+                walk(&entry.path(), id, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&e.root_path("/sys/fs/cgroup"), id, &mut found);
+    found
+}
+
+#[test]
+fn kill_minus_nine_leaves_nothing() {
+    let e = Engine::shared();
+    let (c, h) = host(e, json!({}));
+    leave(h.run(sleeper(json!({}))));
+    let below = h.run(host_body(json!({})));
+    let deeper = h.host_of(&below);
+    leave(deeper.run(sleeper(json!({}))));
+    leave(below);
+    assert!(has_processes(e, &c.id));
+    let before = e.get("/info")["ContainersRunning"].as_i64();
+    kill_init(e, &c);
+    assert_eq!(c.wait(), 137);
+    until(|| !has_processes(e, &c.id));
+    until(|| groups(e, &c.id).is_empty());
+    assert_eq!(e.get("/info")["ContainersRunning"].as_i64(), before.map(|n| n - 1));
+    let id = c.id.clone();
+    drop(c);
+    t!(e, GET "/containers/{id}/json", 404);
+}
+
+#[test]
+fn nested_processes_are_in_its_control_group() {
+    let e = Engine::shared();
+    let (c, h) = host(e, json!({}));
+    let nested = h.run(sleeper(json!({})));
+    let within = groups(e, &c.id).iter().any(|group| group.contains(&nested.id));
+    assert!(within, "{:?}", groups(e, &c.id));
+    leave(nested);
+}
+
+#[test]
+fn stop_is_power_off_and_start_brings_back_by_policy() {
+    let e = Engine::shared();
+    let (c, h) = host(e, json!({}));
+    let always = h.create_named("always", sleeper(json!({"RestartPolicy": {"Name": "always"}})));
+    always.start();
+    let never = h.create_named("never", sleeper(json!({})));
+    never.start();
+    let stopped = h.create_named("stopped", sleeper(json!({"RestartPolicy": {"Name": "unless-stopped"}})));
+    stopped.start();
+    stopped.post("/stop?t=0", 204);
+    for gone in [always, never, stopped] {
+        leave(gone);
+    }
+    drop(h);
+    c.post("/stop?t=20", 204);
+    until(|| !has_processes(e, &c.id));
+    c.start();
+    let h = e.host_of(&c);
+    until(|| h.socket().exists());
+    assert_eq!(names(&h), ["always", "never", "stopped"]);
+    let state = |name: &str| h.get(&format!("/containers/{name}/json"))["State"]["Status"].clone();
+    until(|| state("always") == "running");
+    assert_eq!((state("never"), state("stopped")), (json!("exited"), json!("exited")));
+}
+
+#[test]
+fn removal_takes_all_with_it() {
+    let e = Engine::shared();
+    let (c, h) = host(e, json!({}));
+    let ids = [leave(h.create(sleeper(json!({})))), leave(h.run(sleeper(json!({}))))];
+    let folders = e.dir().join("data/containers");
+    let there = |id: &String| folders.join(id).exists();
+    assert!(ids.iter().all(there), "containers are kept in data/containers");
+    let id = c.id.clone();
+    t!(e, DELETE "/containers/{id}?force=1", 204);
+    until(|| !ids.iter().any(there));
+    assert!(!there(&id));
+    until(|| groups(e, &id).is_empty());
+}
+
+#[test]
+fn auto_remove_of_a_host_too() {
+    let e = Engine::shared();
+    let mut body = host_body(json!({"AutoRemove": true}));
+    body["Cmd"] = json!(["sh", "-c", "exec sleep 100000"]);
+    let c = e.run(body);
+    let h = e.host_of(&c);
+    let nested = leave(h.run(sleeper(json!({}))));
+    let wait = e.request("POST", &format!("/containers/{c}/wait?condition=removed")).open();
+    kill_init(e, &c);
+    assert_eq!(wait.finish().json(), json!({"StatusCode": 137}));
+    until(|| !has_processes(e, &nested));
+}
+
+#[test]
+fn pause_and_kill_reach_below() {
+    let e = Engine::shared();
+    let (c, h) = host(e, json!({}));
+    let nested = h.run(sh_with("i=0; while :; do i=$((i+1)); echo $i > /tmp/n; done", json!({})));
+    until(|| nested.exec(&["test", "-s", "/tmp/n"]).code == 0);
+    c.post("/pause", 204);
+    t!(h, GET "/info", 200);
+    c.post("/unpause", 204);
+    c.post("/kill", 204);
+    c.wait();
+    until(|| !has_processes(e, &nested.id));
+    leave(nested);
+}
+
+#[test]
+fn killed_in_the_middle_of_much() {
+    let e = Engine::shared();
+    let (c, h) = host(e, json!({}));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                // Each stops at the first answer that says that the host is gone, in whatever words.
+                loop {
+                    let create = std::panic::catch_unwind(|| {
+                        let reply = h.request("POST", "/containers/create").json(&{
+                            let mut body = sleeper(json!({}));
+                            body["Image"] = json!(droste_test_support::image::BASE);
+                            body
+                        });
+                        let reply = reply.send();
+                        let id = reply.json()["Id"].as_str().map(str::to_owned);
+                        id.map(|id| h.request("POST", &format!("/containers/{id}/start")).send().status)
+                    });
+                    if !matches!(create, Ok(Some(204))) {
+                        return;
+                    }
+                }
+            });
+        }
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        kill_init(e, &c);
+    });
+    c.wait();
+    until(|| !has_processes(e, &c.id));
+    until(|| groups(e, &c.id).is_empty());
+}
