@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn weights() {
         assert_eq!([2, 1024, 262_144].map(cpu_weight), [1, 100, 10_000]);
-        assert!(cpu_weight(512) < 100 && cpu_weight(2048) > 100);
+        assert_eq!([2000, 22_000].map(cpu_weight), [170, 1204]);
         assert_eq!([10, 500, 1000].map(io_weight), [1, 4950, 10_000]);
     }
 

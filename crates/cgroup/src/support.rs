@@ -171,18 +171,21 @@ impl Support {
     fn admit_cpu(&self, asked: &mut Resources, warnings: &mut Vec<String>) -> Result<(), LimitError> {
         refuse_if(
             asked.nano_cpus > 0 && asked.cpu_period > 0,
-            "Conflicting options: Nano CPUs and CPU Period cannot both be set.",
+            "Conflicting options: Nano CPUs and CPU Period cannot both be set",
         )?;
         refuse_if(
             asked.nano_cpus > 0 && asked.cpu_quota > 0,
-            "Conflicting options: Nano CPUs and CPU Quota cannot both be set.",
+            "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
         )?;
         refuse_if(
             asked.nano_cpus > 0 && !self.cpu_cfs,
             "NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted",
         )?;
+        let shares = asked.cpu_shares;
+        let text = format!("invalid CPU shares ({shares}): value must be a positive integer");
+        refuse_if(shares < 0, &text)?;
         let count = i64::from(self.cpu_count);
-        let range = format!("Range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available");
+        let range = format!("range of CPUs is from 0.01 to {count}.00, as there are only {count} CPUs available");
         refuse_if(asked.nano_cpus < 0 || asked.nano_cpus > count * 1_000_000_000, &range)?;
         if asked.cpu_shares > 0 && !self.cpu_shares {
             warnings.push(lacks("CPU shares or the cgroup is not mounted. Shares"));
@@ -219,7 +222,7 @@ impl Support {
         }
         let available = |wanted: &str, there: &str, what: &str| {
             let Some(list) = system::parse_list(wanted) else {
-                return Err(LimitError(format!("Invalid value {wanted} for cpuset {}", what.to_lowercase())));
+                return Err(LimitError(format!("Invalid value {wanted} for cpuset {what}: invalid format: {wanted}")));
             };
             let have = system::parse_list(there).unwrap_or_default();
             let all = list.iter().all(|one| have.contains(one));
@@ -297,5 +300,99 @@ impl Layout {
     /// `1` or `2`, as `docker info` shows it; a hybrid machine's limits are v1's.
     pub fn docker_version(&self) -> &'static str {
         if self.hierarchies.is_empty() { "2" } else { "1" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn everything() -> Support {
+        Support {
+            memory: true,
+            swap: true,
+            reservation: true,
+            swappiness: true,
+            oom_kill_disable: true,
+            cpu_shares: true,
+            cpu_cfs: true,
+            cpu_realtime: true,
+            cpuset: true,
+            pids: true,
+            blkio_weight: true,
+            blkio_weight_device: true,
+            blkio_rates: [true; 4],
+            cpus: "0-1".to_owned(),
+            mems: "0".to_owned(),
+            cpu_count: 2,
+            is_v2: false,
+        }
+    }
+
+    #[test]
+    fn refusals_are_in_dockers_words() {
+        let none = Resources::default;
+        let texts = [
+            (Resources { memory: 100, ..none() }, "Minimum memory limit allowed is 6MB"),
+            (
+                Resources { memory: 10_000_000, memory_swap: 9_000_000, ..none() },
+                "Minimum memoryswap limit should be larger than memory limit, see usage",
+            ),
+            (
+                Resources { memory_swap: 9_000_000, ..none() },
+                "You should always set the Memory limit when using Memoryswap limit, see usage",
+            ),
+            (
+                Resources { memory_swappiness: Some(101), ..none() },
+                "Invalid value: 101, valid memory swappiness range is 0-100",
+            ),
+            (
+                Resources { nano_cpus: 9_000_000_000, ..none() },
+                "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available",
+            ),
+            (
+                Resources { nano_cpus: 1_000_000_000, cpu_period: 5000, ..none() },
+                "Conflicting options: Nano CPUs and CPU Period cannot both be set",
+            ),
+            (
+                Resources { cpu_period: 5, ..none() },
+                "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+            ),
+            (Resources { cpu_quota: 5, ..none() }, "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
+            (
+                Resources { cpuset_cpus: "9".to_owned(), ..none() },
+                "Requested CPUs are not available - requested 9, available: 0-1",
+            ),
+            (Resources { cpuset_cpus: "x".to_owned(), ..none() }, "Invalid value x for cpuset cpus: invalid format: x"),
+            (
+                Resources { cpuset_mems: "9".to_owned(), ..none() },
+                "Requested memory nodes are not available - requested 9, available: 0",
+            ),
+            (
+                Resources { memory: 10_000_000, memory_reservation: 20_000_000, ..none() },
+                "Minimum memory limit can not be less than memory reservation limit, see usage",
+            ),
+            (
+                Resources { cpu_realtime_period: 1000, cpu_realtime_runtime: 2000, ..none() },
+                "cpu real-time runtime cannot be higher than cpu real-time period",
+            ),
+            (Resources { cpu_shares: -1, ..none() }, "invalid CPU shares (-1): value must be a positive integer"),
+            (Resources { blkio_weight: 5, ..none() }, "Range of blkio weight is from 10 to 1000"),
+        ];
+        for (mut asked, text) in texts {
+            assert_eq!(everything().admit(&mut asked, false).unwrap_err().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn what_the_machine_lacks_is_taken_out() {
+        let support = Support { blkio_weight: false, pids: false, ..everything() };
+        let mut asked = Resources { blkio_weight: 5, pids_limit: Some(3), ..Resources::default() };
+        let warnings = support.admit(&mut asked, false).unwrap();
+        assert_eq!(
+            warnings[0],
+            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."
+        );
+        assert_eq!((warnings.len(), asked), (2, Resources::default()));
     }
 }
