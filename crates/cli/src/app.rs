@@ -1,7 +1,7 @@
 //! From the words on the command line to a command's function: global flags, the search for the command,
 //! its flags, help, plugins, and the exit code.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 
 use crate::cmd;
 use crate::config::Config;
@@ -28,7 +28,8 @@ pub(crate) enum Arity {
 pub(crate) struct Command {
     /// Its name without a group (`run`, `ps`, `rmi`), if it has one.
     pub(crate) top: &'static str,
-    /// The group that it belongs to (`container`), and its names there, the first being its own.
+    /// The group that it belongs to (`container`), and its names there, the first being its own; without any, its
+    /// name is that at the top.
     pub(crate) group: &'static str,
     pub(crate) names: &'static [&'static str],
     /// What follows the name in the usage line.
@@ -39,6 +40,20 @@ pub(crate) struct Command {
     /// Whether flags may stand after the first argument.
     pub(crate) interspersed: bool,
     pub(crate) run: fn(&App, &Parsed) -> Result<u8>,
+}
+
+/// In place of a command's flags: it takes its words as they are.
+pub(crate) const RAW: &str = "*";
+
+impl Command {
+    /// The command's name in its group.
+    pub(crate) fn name(&self) -> &'static str {
+        self.names.first().copied().unwrap_or(self.top)
+    }
+
+    fn answers_to(&self, word: &str) -> bool {
+        if self.names.is_empty() { self.top == word } else { self.names.contains(&word) }
+    }
 }
 
 /// Options before the command.
@@ -78,12 +93,13 @@ pub(crate) struct App {
     /// The command as messages name it: `droste run`.
     pub(crate) path: String,
     client: OnceCell<Client>,
+    passive: Cell<bool>,
 }
 
 impl App {
     fn new(globals: Globals) -> Self {
         let config = Config::new(globals.config.as_deref());
-        Self { globals, config, path: String::new(), client: OnceCell::new() }
+        Self { globals, config, path: String::new(), client: OnceCell::new(), passive: Cell::new(false) }
     }
 
     /// The daemon; the first use decides which one.
@@ -97,7 +113,14 @@ impl App {
     }
 
     pub(crate) fn endpoint(&self) -> Result<Endpoint> {
-        context::endpoint(&self.globals, &self.config)
+        let mut endpoint = context::endpoint(&self.globals, &self.config)?;
+        endpoint.implicit &= !self.passive.get();
+        Ok(endpoint)
+    }
+
+    /// From here on no daemon is started, for commands that only look.
+    pub(crate) fn leave_daemon_alone(&self) {
+        self.passive.set(true);
     }
 
     fn extra_headers(&self) -> Vec<(String, String)> {
@@ -233,14 +256,17 @@ pub(crate) fn find(words: &[String]) -> Found<'_> {
     };
     let named = words
         .get(1)
-        .and_then(|second| cmd::all().find(|c| c.group == group.name && c.names.contains(&second.as_str())));
+        .and_then(|second| cmd::all().find(|c| c.group == group.name && c.answers_to(second)));
     match named {
-        Some(command) => Found::Command(command, format!("droste {first} {}", command.names[0]), 2),
+        Some(command) => Found::Command(command, format!("droste {first} {}", command.name()), 2),
         None => Found::Group(group, &words[1..]),
     }
 }
 
 fn invoke(app: &App, command: &'static Command, args: &[String]) -> Result<u8> {
+    if command.flags == RAW {
+        return (command.run)(app, &Parsed::of_words(args));
+    }
     let table: Vec<Flag> = flags::table(command.flags);
     let parsed = flags::parse(&table, args, command.interspersed)
         .map_err(|why| CliError::status(125, format!("{why}\n\n{}", usage(&app.path, command, "Run"))))?;

@@ -68,6 +68,11 @@ pub(crate) struct Parsed {
 }
 
 impl Parsed {
+    /// Words that were not looked at.
+    pub(crate) fn of_words(words: &[String]) -> Self {
+        Self { args: words.to_vec(), ..Self::default() }
+    }
+
     /// Whether the flag was given at all.
     pub(crate) fn given(&self, name: &str) -> bool {
         self.values.contains_key(name)

@@ -116,7 +116,7 @@ fn group(out: &mut dyn Write, found: &Group) -> Result<()> {
     let name = found.name;
     writeln!(out, "Usage:  droste {name} COMMAND\n\n{}\n\nCommands:", found.about)?;
     let mut rows: Vec<(String, &str)> =
-        cmd::all().filter(|c| c.group == name).map(|c| (c.names[0].to_owned(), c.about)).collect();
+        cmd::all().filter(|c| c.group == name).map(|c| (c.name().to_owned(), c.about)).collect();
     rows.sort();
     section(out, &rows)?;
     writeln!(out, "\nRun 'droste {name} COMMAND --help' for more information on a command.")?;
@@ -129,7 +129,8 @@ pub(crate) fn command(out: &mut dyn Write, path: &str, found: &Command) -> Resul
     writeln!(out, "Usage:  {path}{usage}\n\n{}", found.about)?;
     let mut aliases: Vec<String> = Vec::new();
     if !found.group.is_empty() {
-        aliases.extend(found.names.iter().map(|name| format!("droste {} {name}", found.group)));
+        aliases.push(format!("droste {} {}", found.group, found.name()));
+        aliases.extend(found.names.iter().skip(1).map(|name| format!("droste {} {name}", found.group)));
     }
     if !found.top.is_empty() {
         aliases.push(format!("droste {}", found.top));
@@ -143,6 +144,12 @@ pub(crate) fn command(out: &mut dyn Write, path: &str, found: &Command) -> Resul
         options(out, &table)?;
     }
     Ok(())
+}
+
+/// The help of a build, whose options are not in its table.
+pub(crate) fn build(out: &mut dyn Write, path: &str, flags: &'static str) -> Result<()> {
+    writeln!(out, "Usage:  {path} [OPTIONS] PATH | URL | -\n\nBuild an image from a Dockerfile\n\nOptions:")?;
+    options(out, &flags::table(flags))
 }
 
 fn options(out: &mut dyn Write, table: &[Flag]) -> Result<()> {

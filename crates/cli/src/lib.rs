@@ -7,6 +7,7 @@
 //! has no use for a runtime.
 
 mod app;
+mod archive;
 mod cmd;
 mod complete;
 mod config;
@@ -16,6 +17,7 @@ mod credentials;
 mod error;
 mod flags;
 mod help;
+mod ignore;
 mod net;
 mod output;
 mod plugin;

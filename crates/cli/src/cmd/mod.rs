@@ -1,8 +1,14 @@
 //! The commands, and the tree that they hang in. A command is a value; adding one is adding it to its file's table.
 
-pub(crate) mod container;
-pub(crate) mod image;
-pub(crate) mod inspect;
+mod absent;
+mod container;
+mod context;
+mod image;
+mod inspect;
+mod network;
+mod prune;
+mod system;
+mod volume;
 
 use crate::app::Command;
 
@@ -10,6 +16,7 @@ use crate::app::Command;
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
+    /// Listed apart in the help.
     pub(crate) swarm: bool,
 }
 
@@ -17,10 +24,43 @@ const fn group(name: &'static str, about: &'static str) -> Group {
     Group { name, about, swarm: false }
 }
 
-/// Every group, in the order of the help.
-pub(crate) const GROUPS: &[Group] = &[group("container", "Manage containers"), group("image", "Manage images")];
+const fn swarm(name: &'static str, about: &'static str) -> Group {
+    Group { name, about, swarm: true }
+}
+
+/// Every group.
+pub(crate) const GROUPS: &[Group] = &[
+    group("checkpoint", "Manage checkpoints"),
+    group("container", "Manage containers"),
+    group("context", "Manage contexts"),
+    group("image", "Manage images"),
+    group("manifest", "Manage Docker image manifests and manifest lists"),
+    group("network", "Manage networks"),
+    group("plugin", "Manage plugins"),
+    group("system", "Manage Docker"),
+    group("trust", "Manage trust on Docker images"),
+    group("volume", "Manage volumes"),
+    swarm("config", "Manage Swarm configs"),
+    swarm("node", "Manage Swarm nodes"),
+    swarm("secret", "Manage Swarm secrets"),
+    swarm("service", "Manage Swarm services"),
+    swarm("stack", "Manage Swarm stacks"),
+    swarm("swarm", "Manage Swarm"),
+];
 
 /// Every command.
 pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
-    [container::COMMANDS, image::COMMANDS, inspect::COMMANDS].into_iter().flatten()
+    [
+        container::COMMANDS,
+        image::COMMANDS,
+        inspect::COMMANDS,
+        network::COMMANDS,
+        volume::COMMANDS,
+        system::COMMANDS,
+        context::COMMANDS,
+        crate::complete::COMMANDS,
+        absent::COMMANDS,
+    ]
+    .into_iter()
+    .flatten()
 }

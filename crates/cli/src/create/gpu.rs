@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::values::csv;
 
 /// Reads one `--gpus` as a device request.
-pub(crate) fn parse(given: &str) -> std::result::Result<Value, String> {
+pub(crate) fn parse(given: &str) -> Result<Value, String> {
     let (mut driver, mut count, mut devices) = (String::new(), None, Vec::new());
     let mut capabilities: Vec<String> = vec!["gpu".to_owned()];
     let mut options = Map::new();

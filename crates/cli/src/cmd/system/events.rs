@@ -1,0 +1,85 @@
+//! `events`.
+
+use std::io::{BufRead, BufReader, Write};
+
+use serde_json::Value;
+
+use crate::app::App;
+use crate::error::{CliError, Result};
+use crate::flags::Parsed;
+use crate::net::client::{Query, Request, broken};
+use crate::output::list::unescape;
+use crate::output::time;
+use crate::template::{Template, Val};
+
+pub(super) const FLAGS: &str = "
+    f filter filter Show what meets a condition
+    - format string Format of the output: 'json' or a Go template
+    - since string Begin with events since a time
+    - until string End with events until a time";
+
+pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
+    let moment = |name: &str| match flags.str(name) {
+        "" => Ok(String::new()),
+        text => time::moment(text),
+    };
+    let template = match flags.str("format") {
+        "" => None,
+        "json" => Some(Template::parse("", "{{json .}}")),
+        text => Some(Template::parse("", &unescape(text))),
+    };
+    let template = template
+        .transpose()
+        .map_err(|e| CliError::status(64, format!("Error parsing format: {e}")))?;
+    let path = Query::new()
+        .filters(flags.all("filter"))
+        .some("since", &moment("since")?)
+        .some("until", &moment("until")?)
+        .on("/events");
+    let response = app.client()?.send(Request::new("GET", path))?;
+    let mut out = std::io::stdout().lock();
+    for line in BufReader::new(response).lines() {
+        let line = line.map_err(|e| broken("reading events", e))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let event: Value = serde_json::from_str(&line)
+            .map_err(|e| CliError::new(format!("the daemon's answer could not be read: {e}")))?;
+        let text = match &template {
+            None => sentence(&event),
+            Some(template) => {
+                let mut text = String::new();
+                template.run(&Val::Json(event), &mut text).map_err(CliError::Message)?;
+                text
+            }
+        };
+        writeln!(out, "{text}")?;
+        out.flush()?;
+    }
+    Ok(0)
+}
+
+/// `TIME TYPE ACTION ID (name=value, …)`.
+fn sentence(event: &Value) -> String {
+    let nanos = event["timeNano"].as_i64().filter(|n| *n != 0);
+    let nanos = nanos.unwrap_or_else(|| event["time"].as_i64().unwrap_or(0).saturating_mul(1_000_000_000));
+    let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
+    let mut line = format!(
+        "{} {} {} {}",
+        time::rfc3339_nanos(nanos),
+        text(&event["Type"]),
+        text(&event["Action"]),
+        text(&event["Actor"]["ID"])
+    );
+    let mut attributes: Vec<String> = event["Actor"]["Attributes"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| format!("{name}={}", text(value)))
+        .collect();
+    attributes.sort();
+    if !attributes.is_empty() {
+        line.push_str(&format!(" ({})", attributes.join(", ")));
+    }
+    line
+}
