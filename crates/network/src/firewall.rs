@@ -171,6 +171,11 @@ pub(crate) fn port_element(port: &Publication) -> (&'static str, Element) {
     (set, Element { key, data: Some(target), end: false })
 }
 
+/// Whether a set is one of those that publishing changes.
+pub(crate) fn is_port_map(set: &str) -> bool {
+    set == PORTS.name || set == PORTS_AT.name
+}
+
 fn port_word(port: u16) -> [u8; 4] {
     let [high, low] = port.to_be_bytes();
     [high, low, 0, 0]

@@ -42,6 +42,13 @@ struct State {
     generation: Option<u32>,
 }
 
+/// Which published ports a sound table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ports {
+    Exactly,
+    OthersToo,
+}
+
 /// What a host's namespace should contain, as its records say.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
@@ -105,7 +112,10 @@ impl HostNetwork {
         self.ensure_link(bridge)?;
         self.route_through(&bridge.name)?;
         state.desired.bridges.insert(bridge.name.clone(), bridge.clone());
-        self.replace(&mut state)?;
+        // After a restart the table has ports that are not told yet: they are left until `reconcile`.
+        if !self.is_sound(&state, Ports::OthersToo)? {
+            self.replace(&mut state)?;
+        }
         self.admit(&mut state)
     }
 
@@ -182,7 +192,7 @@ impl HostNetwork {
         if state.generation == Some(now) {
             return Ok(false);
         }
-        let sound = self.filter("list the rules", |socket| matches(socket, &self.tag, &state.desired))?;
+        let sound = self.is_sound(&state, Ports::Exactly)?;
         if !sound {
             self.replace(&mut state)?;
         }
@@ -237,12 +247,16 @@ impl HostNetwork {
         })?
     }
 
+    fn is_sound(&self, state: &State, ports: Ports) -> Result<bool> {
+        self.filter("list the rules", |socket| is_as_desired(socket, &self.tag, &state.desired, ports))
+    }
+
     fn replace(&self, state: &mut State) -> Result<()> {
         let batch = firewall::replace(&self.tag, &state.desired);
         self.commit(state, "write the rules", batch)
     }
 
-    /// Changes elements; if the table is not there any more, writes all of it.
+    /// Changes elements; if the table is not as it was left, writes all of it.
     fn change_ports(
         &self,
         state: &mut State,
@@ -255,9 +269,7 @@ impl HostNetwork {
             change(&mut batch, set, &[element]);
         }
         match self.commit(state, "change published ports", batch) {
-            Err(NetworkError::Firewall { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                self.replace(state)
-            }
+            Err(NetworkError::Firewall { source, .. }) if is_out_of_step(&source) => self.replace(state),
             other => other,
         }
     }
@@ -308,6 +320,12 @@ impl HostNetwork {
     fn mark(&self) -> String {
         format!("droste:{}", self.tag)
     }
+}
+
+/// Whether elements could not be changed because the table is not as it was left: flushed, or with a port of
+/// before a restart.
+fn is_out_of_step(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists | io::ErrorKind::ResourceBusy)
 }
 
 /// The links of a namespace, `lo` among them, with their counters.
@@ -411,8 +429,8 @@ fn configure_endpoint(sandbox: &Namespace, endpoint: &Endpoint) -> Result<()> {
     })
 }
 
-/// Whether the table is as desired.
-fn matches(socket: &mut Socket, table: &str, desired: &Desired) -> io::Result<bool> {
+/// Whether the table has the rules and elements that are desired.
+fn is_as_desired(socket: &mut Socket, table: &str, desired: &Desired, ports: Ports) -> io::Result<bool> {
     let mut listed: Vec<_> =
         nft::rules(socket, NFPROTO_IPV4, table, None)?.into_iter().map(|rule| (rule.chain, rule.comment)).collect();
     let mut expected: Vec<_> =
@@ -424,7 +442,12 @@ fn matches(socket: &mut Socket, table: &str, desired: &Desired) -> io::Result<bo
         return Ok(false);
     }
     for (set, expected) in firewall::contents(desired) {
-        if nft::elements(socket, NFPROTO_IPV4, table, set)? != Some(expected) {
+        let Some(listed) = nft::elements(socket, NFPROTO_IPV4, table, set)? else {
+            return Ok(false);
+        };
+        let lenient = ports == Ports::OthersToo && firewall::is_port_map(set);
+        let found = if lenient { expected.iter().all(|e| listed.contains(e)) } else { listed == expected };
+        if !found {
             return Ok(false);
         }
     }

@@ -579,6 +579,20 @@ fn many_ports_fit_one_commit() {
     assert!(!host.nft("list map ip droste ports").contains("tcp . "));
 }
 
+#[test]
+fn a_port_of_before_a_restart_stays_until_it_gives_way() {
+    let (outside, mut host, host_ip) = world();
+    let (lost, fresh) = (host.sandbox(), host.sandbox());
+    tcp_server(&lost.namespace, 80);
+    drop(host.publish(Protocol::Tcp, None, 8080, (lost.ip, 80)));
+    host.network = HostNetwork::open(host.network.namespace().try_clone().unwrap(), TAG).unwrap();
+    host.network.ensure_bridge(&host.bridge).unwrap();
+    assert_eq!(seen(outside.network.namespace(), (host_ip, 8080)), OUTSIDE.to_string());
+    let _held = host.publish(Protocol::Tcp, None, 8080, (fresh.ip, 80));
+    let table = host.nft("list map ip droste ports");
+    assert!(table.contains(&fresh.ip.to_string()) && !table.contains(&lost.ip.to_string()), "{table}");
+}
+
 fn names(host: &Host) -> Vec<String> {
     let mut names: Vec<_> = links(host.network.namespace()).unwrap().into_iter().map(|l| l.name).collect();
     names.sort();
@@ -598,6 +612,8 @@ fn a_crash_leaves_nothing_that_is_not_wanted() {
     assert_eq!(names(&host).len(), 7);
 
     host.network = HostNetwork::open(host.network.namespace().try_clone().unwrap(), TAG).unwrap();
+    host.network.ensure_bridge(&second).unwrap();
+    host.network.ensure_bridge(&host.bridge).unwrap();
     let wanted = Wanted {
         bridges: vec![host.bridge.clone()],
         ports: held.publications(),
