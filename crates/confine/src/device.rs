@@ -146,6 +146,18 @@ impl DeviceRule {
             && (self.minor.is_none() || self.minor == other.minor)
     }
 
+    /// The part of it that `other` speaks of as well.
+    fn cut_to(&self, other: &DeviceRule) -> Option<DeviceRule> {
+        let access = self.access.intersection(other.access);
+        (self.touches(other) && !access.is_empty()).then(|| DeviceRule {
+            allow: self.allow,
+            kind: if self.kind == DeviceKind::All { other.kind } else { self.kind },
+            major: self.major.or(other.major),
+            minor: self.minor.or(other.minor),
+            access,
+        })
+    }
+
     /// Whether it speaks of a device that `other` speaks of.
     fn touches(&self, other: &DeviceRule) -> bool {
         let meets = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
@@ -294,8 +306,8 @@ pub fn granted(rules: &[DeviceRule], wanted: &DeviceRule) -> Access {
 
 /// `wanted` as far as `host` grants it, and what was left out.
 ///
-/// A wanted rule that is wider than the host's is replaced by those of the host's rules that lie in it, so that
-/// "everything" becomes everything that the host has.
+/// A wanted rule that is wider than the host's is replaced by all of the host's rules, in order, cut down to what both
+/// speak of; so "everything" becomes everything that the host has.
 pub fn bounded(host: &[DeviceRule], wanted: &[DeviceRule]) -> (Vec<DeviceRule>, Vec<DeviceRule>) {
     let mut kept = Vec::new();
     let mut refused = Vec::new();
@@ -303,14 +315,10 @@ pub fn bounded(host: &[DeviceRule], wanted: &[DeviceRule]) -> (Vec<DeviceRule>, 
         let access = granted(host, rule);
         if !rule.allow || access == rule.access {
             kept.push(rule.clone());
-            continue;
+        } else {
+            kept.extend(host.iter().filter_map(|had| had.cut_to(rule)));
+            refused.push(DeviceRule { access: rule.access.difference(access), ..rule.clone() });
         }
-        let inside = host.iter().filter(|had| rule.spans(had) && !(had.access.intersection(rule.access)).is_empty());
-        kept.extend(inside.map(|had| DeviceRule { access: had.access.intersection(rule.access), ..had.clone() }));
-        if !access.is_empty() {
-            kept.push(DeviceRule { access, ..rule.clone() });
-        }
-        refused.push(DeviceRule { access: rule.access.difference(access), ..rule.clone() });
     }
     (kept, refused)
 }
@@ -361,7 +369,27 @@ mod tests {
         assert_eq!(granted(&kept, &rule("c 1:3 rwm")), Access::ALL);
         assert_eq!(granted(&kept, &rule("b 8:0 rw")), Access::default());
         let (kept, refused) = bounded(&default_rules(), &[rule("c 1:3 r"), rule("b 8:0 rw")]);
-        assert_eq!(kept, [rule("c 1:3 r")]);
+        assert_eq!(granted(&kept, &rule("c 1:3 rwm")), Access::READ);
+        assert_eq!(granted(&kept, &rule("b 8:0 rwm")), Access::default());
         assert_eq!(refused, [rule("b 8:0 rw")]);
+    }
+
+    #[test]
+    fn nothing_is_granted_that_the_host_lacks() {
+        let texts = ["a *:* rwm", "c 1:* rw", "c 1:3 rwm", "c 1:3 w", "b *:* m"];
+        let rules: Vec<DeviceRule> =
+            texts.iter().flat_map(|text| [true, false].map(|allow| DeviceRule { allow, ..rule(text) })).collect();
+        let pairs: Vec<Vec<DeviceRule>> =
+            rules.iter().flat_map(|one| rules.iter().map(move |two| vec![one.clone(), two.clone()])).collect();
+        let devices = ["c 1:3 rwm", "c 1:5 rwm", "b 8:0 rwm", "c 9:9 rwm"].map(rule);
+        for host in &pairs {
+            for wanted in &pairs {
+                let (kept, _) = bounded(host, wanted);
+                for one in &devices {
+                    let extra = granted(&kept, one).difference(granted(host, one));
+                    assert!(extra.is_empty(), "{host:?} {wanted:?}: {extra} on {one}");
+                }
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::SeccompError;
-use crate::capability::Capabilities;
+use crate::capability::{Capabilities, Capability};
 use crate::seccomp::compile::{Context, KernelVersion};
 
 const EPERM: u16 = 1;
@@ -122,25 +122,24 @@ pub struct When {
 }
 
 impl When {
-    fn names(set: Capabilities) -> Vec<String> {
-        set.names()
-    }
-
     /// As `includes`: all of it holds.
     fn includes(&self, context: &Context) -> bool {
-        let held = When::names(context.capabilities);
         (self.arches.is_empty() || self.arches.iter().any(|name| name == context.arch.filter_name()))
-            && self.capabilities.iter().all(|name| held.contains(name))
+            && self.capabilities.iter().all(|name| has(context.capabilities, name))
             && self.min_kernel.is_none_or(|least| context.kernel >= least)
     }
 
     /// As `excludes`: any of it holds.
     fn excludes(&self, context: &Context) -> bool {
-        let held = When::names(context.capabilities);
         self.arches.iter().any(|name| name == context.arch.filter_name())
-            || self.capabilities.iter().any(|name| held.contains(name))
+            || self.capabilities.iter().any(|name| has(context.capabilities, name))
             || self.min_kernel.is_some_and(|least| context.kernel >= least)
     }
+}
+
+/// A profile may name capabilities that this program does not know; nobody has those.
+fn has(held: Capabilities, name: &str) -> bool {
+    Capability::parse(name).is_some_and(|one| held.has(one))
 }
 
 /// What happens to some system calls.
