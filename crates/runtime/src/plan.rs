@@ -378,7 +378,7 @@ pub struct Process {
     pub seccomp: Vec<SeccompProgram>,
     /// Resource limits.
     pub rlimits: Vec<Rlimit>,
-    /// Preference of the OOM killer.
+    /// Preference of the OOM killer; without one it is the daemon's.
     pub oom_score_adj: Option<i32>,
     /// AppArmor profile to change to at `execve`.
     pub apparmor: Option<String>,

@@ -517,3 +517,45 @@ async fn the_shims_program_cannot_be_changed() {
     shim.signal(9).unwrap();
     exit(&shim).await;
 }
+
+/// In the machine's PID namespace nothing kills what a container leaves behind, and it may hold the streams open.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exit_is_told_though_another_process_holds_the_streams() {
+    let place = Place::new();
+    let mut plan = place.plan(&["sh", "-c", "sleep 1000 & echo $!; exit 2"]);
+    plan.namespaces.pid = PidNamespace::Machine;
+    let (shim, mut attachment) = place.attached(plan, vec![]).await.unwrap();
+    let left: i32 = expect(&mut attachment, "\n").await.trim().parse().unwrap();
+    assert_eq!(exit(&shim).await.code, 2);
+    let left = rustix::process::Pid::from_raw(left).unwrap();
+    rustix::process::kill_process(left, rustix::process::Signal::KILL).expect("it was not the shim's to kill");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once() {
+    let place = Place::new();
+    let launched: Vec<_> =
+        (0..40).map(|number| place.plan(&["sh", "-c", &format!("echo {number}; exit {number}")])).collect();
+    let runs = launched.into_iter().map(|plan| place.run(plan));
+    for (number, outcome) in futures(runs).await.into_iter().enumerate() {
+        let outcome = outcome.unwrap();
+        assert_eq!((outcome.output.stdout, outcome.exit.code), (format!("{number}\n"), number as i32));
+    }
+}
+
+/// Drives all at once.
+async fn futures<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut pending: Vec<_> = all.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        let mut waiting = false;
+        for (future, result) in pending.iter_mut().filter(|(_, result)| result.is_none()) {
+            match future.as_mut().poll(context) {
+                std::task::Poll::Ready(value) => *result = Some(value),
+                std::task::Poll::Pending => waiting = true,
+            }
+        }
+        if waiting { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+    })
+    .await;
+    pending.into_iter().filter_map(|(_, result)| result).collect()
+}

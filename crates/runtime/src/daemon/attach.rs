@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
@@ -41,7 +41,7 @@ impl Attachment {
         let (own, shims) = std::os::unix::net::UnixStream::pair()?;
         own.set_nonblocking(true)?;
         let (read, write) = UnixStream::from_std(own)?.into_split();
-        let output = OutputReader(BufReader::with_capacity(BUFFER, read));
+        let output = OutputReader { socket: read, buffer: Vec::new() };
         Ok((Self { input: InputWriter(write), output }, shims.into()))
     }
 }
@@ -76,25 +76,41 @@ impl AsyncWrite for InputWriter {
 
 /// The reading half.
 #[derive(Debug)]
-pub struct OutputReader(BufReader<OwnedReadHalf>);
+pub struct OutputReader {
+    socket: OwnedReadHalf,
+    buffer: Vec<u8>,
+}
 
 impl OutputReader {
-    /// The next piece of output; `None` when the process has ended. Not safe to cancel between pieces.
+    /// The next piece of output; `None` when the process has ended. Safe to cancel.
     ///
     /// # Errors
     /// When the shim died in the middle of a piece.
     pub async fn next(&mut self) -> io::Result<Option<(Stream, Vec<u8>)>> {
-        let mut header = [0; HEADER];
-        match self.0.read_exact(&mut header).await {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            result => result?,
-        };
+        loop {
+            if let Some(piece) = self.take()? {
+                return Ok(Some(piece));
+            }
+            self.buffer.reserve(BUFFER);
+            if self.socket.read_buf(&mut self.buffer).await? == 0 {
+                return if self.buffer.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            }
+        }
+    }
+
+    fn take(&mut self) -> io::Result<Option<(Stream, Vec<u8>)>> {
+        let Some(header) = self.buffer.first_chunk::<HEADER>() else { return Ok(None) };
+        let stream = if header[0] == 2 { Stream::Stderr } else { Stream::Stdout };
         let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
         if length > LONGEST {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let mut bytes = vec![0; length];
-        self.0.read_exact(&mut bytes).await?;
-        Ok(Some((if header[0] == 2 { Stream::Stderr } else { Stream::Stdout }, bytes)))
+        if self.buffer.len() < HEADER + length {
+            return Ok(None);
+        }
+        let rest = self.buffer.split_off(HEADER + length);
+        let mut piece = std::mem::replace(&mut self.buffer, rest);
+        piece.drain(..HEADER);
+        Ok(Some((stream, piece)))
     }
 }

@@ -101,6 +101,7 @@ fn prepare<'a>(process: &Process, init: Option<BorrowedFd<'a>>) -> Result<Ready<
         set_limit(limit)?;
     }
     own_streams(identity.uid);
+    sys::process::new_session_keyring().step("make session keyring", String::new)?;
     if let Some(profile) = &process.apparmor {
         set_profile(profile).step("set AppArmor profile", || profile.clone())?;
     }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::process::Pid;
 
@@ -117,11 +117,39 @@ pub fn unshare(flags: libc::c_int) -> io::Result<()> {
     check(unsafe { libc::unshare(flags & !libc::CLONE_FILES) }.into()).map(drop)
 }
 
-/// Takes a descriptor that this process was started with.
+/// Gives this process a session keyring of its own, instead of the one it was started with.
 ///
-/// # Safety
-/// `fd` must be open and owned by nobody else.
-pub unsafe fn inherited(fd: i32) -> OwnedFd {
-    // SAFETY: the caller's promise.
-    unsafe { OwnedFd::from_raw_fd(fd) }
+/// # Errors
+/// When the quota of keys is used up. A kernel without keyrings has nothing to share.
+pub fn new_session_keyring() -> io::Result<()> {
+    let anonymous = std::ptr::null::<libc::c_char>();
+    // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
+    let result = check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, anonymous) });
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session_keyring() -> libc::c_long {
+        const GET_KEYRING_ID: libc::c_int = 0;
+        const SESSION: libc::c_int = -3;
+        // SAFETY: only numbers are passed.
+        check(unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, SESSION, 0) }).expect("a session keyring")
+    }
+
+    #[test]
+    fn a_new_session_keyring_is_another() {
+        // Keyrings belong to threads, and this one ends.
+        let thread = std::thread::spawn(|| {
+            let before = session_keyring();
+            new_session_keyring().expect("a new one");
+            assert_ne!(before, session_keyring());
+        });
+        thread.join().expect("the thread");
+    }
 }
