@@ -53,13 +53,21 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
-    /// `noOverwriteDirNonDir` forbids an entry.
-    #[error("cannot overwrite {with} {} with {what} {:?}", if *.over_directory { "directory" } else { "non-directory" }, .name, what = if *.over_directory { "non-directory" } else { "directory" }, with = "existing")]
-    WouldReplace {
-        /// The entry's name.
-        name: String,
-        /// Whether a directory would make way for something else, or the reverse.
-        over_directory: bool,
+    /// `noOverwriteDirNonDir` forbids to replace a directory.
+    #[error("cannot overwrite directory {path:?} with non-directory {directory:?}")]
+    WouldReplaceDirectory {
+        /// What would be replaced.
+        path: String,
+        /// Where the archive is unpacked.
+        directory: String,
+    },
+    /// `noOverwriteDirNonDir` forbids to replace something by a directory.
+    #[error("cannot overwrite non-directory {path:?} with directory {directory:?}")]
+    WouldReplaceFile {
+        /// What would be replaced.
+        path: String,
+        /// Where the archive is unpacked.
+        directory: String,
     },
     /// The unpacked content is larger than allowed.
     #[error("archive unpacks to more than {limit} {unit}; raise the limit if this is meant")]

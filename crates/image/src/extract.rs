@@ -338,8 +338,7 @@ impl Extractor<'_> {
             return Ok(false);
         }
         if self.rules.keep_types && was_directory != (kind == Kind::Directory) {
-            let name = String::from_utf8_lossy(path).into_owned();
-            return Err(Error::WouldReplace { name, over_directory: was_directory });
+            return Err(self.would_replace(path, was_directory));
         }
         let displaced =
             observer.displace(tar.source(), path, parent, name).map_err(|error| failed(path, "move away", error))?;
@@ -347,6 +346,16 @@ impl Extractor<'_> {
             remove_at(parent, name, was_directory).map_err(|error| failed(path, "remove", error))?;
         }
         Ok(true)
+    }
+
+    fn would_replace(&self, path: &[u8], was_directory: bool) -> Error {
+        let shown = |path: &[u8]| format!("/{}", String::from_utf8_lossy(&self.based(path)));
+        let (path, directory) = (shown(path), shown(b""));
+        if was_directory {
+            Error::WouldReplaceDirectory { path, directory }
+        } else {
+            Error::WouldReplaceFile { path, directory }
+        }
     }
 
     fn file<S: Source, O: Observer<S>>(

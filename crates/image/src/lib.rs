@@ -16,6 +16,7 @@ mod make;
 mod manifest;
 mod pack;
 mod progress;
+pub mod registry;
 mod save;
 mod skeleton;
 mod store;

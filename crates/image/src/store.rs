@@ -145,15 +145,6 @@ pub(crate) enum Layer {
     Held(LayerPin),
 }
 
-impl Layer {
-    pub(crate) fn diff_id(&self) -> Digest {
-        match self {
-            Self::Fresh(fresh) => fresh.diff_id,
-            Self::Held(pin) => pin.diff_id,
-        }
-    }
-}
-
 /// What [`Store::collect`] removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {

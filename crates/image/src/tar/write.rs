@@ -175,7 +175,7 @@ fn ustar_name(name: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn header(entry: &Entry, flag: u8) -> [u8; BLOCK] {
     let mut block = [0u8; BLOCK];
-    let (prefix, name) = ustar_name(&entry.name).unwrap_or((b"", &entry.name[..100]));
+    let (prefix, name) = ustar_name(&entry.name).unwrap_or_else(|| (b"", &entry.name[..100]));
     block[..name.len()].copy_from_slice(name);
     octal(&mut block[100..108], u64::from(entry.mode & 0o7777), OCTAL_7);
     octal(&mut block[108..116], u64::from(entry.uid), OCTAL_7);

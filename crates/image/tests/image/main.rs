@@ -1,0 +1,11 @@
+//! Tests of the image store on a real file system and against real registries. They need root, for owners, devices,
+//! file capabilities and overlay mounts, and `tar` and `docker-registry` of Debian.
+
+mod archives;
+mod containers;
+mod hostile;
+mod layers;
+mod lifetime;
+mod misbehaving;
+mod registry;
+mod support;
