@@ -36,7 +36,7 @@ const LOG_DRIVERS: [&str; 3] = ["json-file", "local", "none"];
 const KNOWN_SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/docker.sock"];
 
 /// A request that its host admits.
-pub struct Admitted<T> {
+pub(crate) struct Admitted<T> {
     value: T,
     /// What was left out or is odd.
     pub warnings: Vec<String>,
@@ -44,13 +44,13 @@ pub struct Admitted<T> {
 
 impl<T> Admitted<T> {
     /// The admitted value.
-    pub fn into_inner(self) -> T {
+    pub(crate) fn into_inner(self) -> T {
         self.value
     }
 }
 
 /// A container that may be made.
-pub struct NewContainer {
+pub(crate) struct NewContainer {
     /// What will be remembered of it.
     pub record: ContainerRecord,
     /// Its image, pinned until the record holds it.
@@ -60,7 +60,7 @@ pub struct NewContainer {
 }
 
 /// A name that is given back when dropped, unless it was kept.
-pub struct ReservedName {
+pub(crate) struct ReservedName {
     host: Arc<HostState>,
     name: ContainerName,
     id: ContainerId,
@@ -74,7 +74,7 @@ impl ReservedName {
     }
 
     /// Leaves the name with the container.
-    pub fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.kept = true;
     }
 }
@@ -151,10 +151,10 @@ impl Host {
         }
         let seed = random::number()?;
         for attempt in 0..1000 {
-            if let Some(name) = crate::names::suggest(seed.wrapping_add(u64::from(attempt) * 7919), attempt.min(9)) {
-                if let Ok(reserved) = ReservedName::take(&self.state, name, id) {
-                    return Ok(reserved);
-                }
+            if let Some(name) = crate::names::suggest(seed.wrapping_add(u64::from(attempt) * 7919), attempt.min(9))
+                && let Ok(reserved) = ReservedName::take(&self.state, name, id)
+            {
+                return Ok(reserved);
             }
         }
         ReservedName::take(&self.state, format!("c-{}", id.short()).parse().map_err(|_| no_name())?, id)
@@ -194,10 +194,10 @@ impl Host {
 
     /// A mount of SELF, seen from inside: its source is the place where SELF has it.
     fn as_seen_from_here(&self, target: &crate::host::Target, mut mount: Mount) -> Mount {
-        if let crate::host::Target::Myself(_) = target {
-            if let Some(source) = ClientPath::absolute(mount.target.as_str()) {
-                mount.source = MountSource::Bind { source, create: false, non_recursive: false };
-            }
+        if let crate::host::Target::Myself(_) = target
+            && let Some(source) = ClientPath::absolute(mount.target.as_str())
+        {
+            mount.source = MountSource::Bind { source, create: false, non_recursive: false };
         }
         mount
     }
@@ -294,7 +294,8 @@ fn complete(mut host: HostConfig, settings: &Settings) -> Result<HostConfig> {
 }
 
 fn log_config(asked: LogConfig, settings: &Settings) -> Result<LogConfig> {
-    let asked = if asked.driver.is_empty() { LogConfig { driver: settings.log.driver.clone(), ..asked } } else { asked };
+    let asked =
+        if asked.driver.is_empty() { LogConfig { driver: settings.log.driver.clone(), ..asked } } else { asked };
     if !LOG_DRIVERS.contains(&asked.driver.as_str()) {
         return Err(Error::invalid(format!("logger: no log driver named '{}' is registered", asked.driver)));
     }
@@ -341,9 +342,8 @@ fn socket_grant(
 
 /// Whether an image's repository is in the list; tags, digests and Docker's own registry do not count.
 fn is_listed(image: &str, list: &[String]) -> bool {
-    let repository = |text: &str| {
-        text.parse::<droste_model::reference::Reference>().ok().map(|reference| reference.name())
-    };
+    let repository =
+        |text: &str| text.parse::<droste_model::reference::Reference>().ok().map(|reference| reference.name());
     let wanted = repository(image);
     wanted.is_some() && list.iter().any(|listed| repository(listed) == wanted)
 }

@@ -19,7 +19,7 @@ const IN_FLIGHT: usize = 16;
 const DEFAULT_DETACH: [u8; 2] = [16, 17];
 
 /// A client that attached before the start: the end of the socket that the shim will get.
-pub struct Pending {
+pub(crate) struct Pending {
     /// The shim's end.
     pub socket: OwnedFd,
     /// What passes.
@@ -67,7 +67,7 @@ impl Input {
 }
 
 /// Makes the client's side of an attachment. The output ends after `ended`.
-pub fn connect(
+pub(crate) fn connect(
     attachment: Attachment,
     streams: Streams,
     tty: bool,
@@ -122,7 +122,7 @@ async fn until_detached(detached: oneshot::Receiver<()>) {
 
 /// A sequence of keys that detaches, and how much of it has been typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DetachKeys {
+pub(crate) struct DetachKeys {
     sequence: Vec<u8>,
     typed: usize,
 }
@@ -135,7 +135,7 @@ impl Default for DetachKeys {
 
 impl DetachKeys {
     /// Reads `ctrl-p,ctrl-q`, `a`, `ctrl-@`, … ; empty text means the default.
-    pub fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         if text.is_empty() {
             return Ok(Self::default());
         }
@@ -188,7 +188,9 @@ mod tests {
         assert_eq!(DetachKeys::parse("ctrl-a,x").unwrap().sequence, [1, b'x']);
         assert_eq!(DetachKeys::parse("ctrl-@,ctrl-[,ctrl-_").unwrap().sequence, [0, 27, 31]);
         assert_eq!(DetachKeys::parse("").unwrap().sequence, DEFAULT_DETACH);
-        assert!(DetachKeys::parse("ctrl-").is_err() && DetachKeys::parse("ab").is_err() && DetachKeys::parse(",").is_err());
+        assert!(
+            DetachKeys::parse("ctrl-").is_err() && DetachKeys::parse("ab").is_err() && DetachKeys::parse(",").is_err()
+        );
     }
 
     #[test]

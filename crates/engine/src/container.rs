@@ -20,7 +20,7 @@ use crate::options::{WaitCondition, WaitOutcome};
 use crate::record::ContainerRecord;
 
 /// A container.
-pub struct Container {
+pub(crate) struct Container {
     /// Its id.
     pub id: ContainerId,
     /// The host it runs on.
@@ -36,7 +36,7 @@ pub struct Container {
 
 /// What is alive of a container.
 #[derive(Default)]
-pub struct Live {
+pub(crate) struct Live {
     /// Its shim while it runs.
     pub shim: Option<Arc<Shim>>,
     /// Clients that attached before the start.
@@ -67,7 +67,7 @@ struct Progress {
 
 impl Container {
     /// A container with its record.
-    pub fn new(record: ContainerRecord, host: Arc<HostState>, image: Option<Image>) -> Self {
+    pub(crate) fn new(record: ContainerRecord, host: Arc<HostState>, image: Option<Image>) -> Self {
         let progress = watch::Sender::new(Progress {
             active: is_active(&record.state),
             code: record.state.exit().map_or(0, |exit| i64::from(exit.code)),
@@ -79,27 +79,27 @@ impl Container {
     }
 
     /// What is remembered.
-    pub fn record(&self) -> MutexGuard<'_, ContainerRecord> {
+    pub(crate) fn record(&self) -> MutexGuard<'_, ContainerRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is alive.
-    pub fn live(&self) -> MutexGuard<'_, Live> {
+    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The shim, while it runs.
-    pub fn shim(&self) -> Option<Arc<Shim>> {
+    pub(crate) fn shim(&self) -> Option<Arc<Shim>> {
         self.live().shim.clone()
     }
 
     /// The state now.
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         self.record().state.clone()
     }
 
     /// Enters a state and tells those who wait.
-    pub fn enter(&self, state: State) {
+    pub(crate) fn enter(&self, state: State) {
         let active = is_active(&state);
         let exit = state.exit().cloned();
         let ended = matches!(state, State::Exited { .. } | State::Restarting { .. })
@@ -116,25 +116,25 @@ impl Container {
     }
 
     /// Tells those who wait that the container is gone.
-    pub fn announce_removed(&self) {
+    pub(crate) fn announce_removed(&self) {
         self.progress.send_modify(|progress| progress.removed = true);
     }
 
     /// Registers someone who waits; the waiting itself is the returned value's.
-    pub fn waiting(&self, condition: WaitCondition) -> Waiting {
+    pub(crate) fn waiting(&self, condition: WaitCondition) -> Waiting {
         let progress = self.progress.subscribe();
         let ends = progress.borrow().ends;
         Waiting { progress, condition, ends }
     }
 
     /// Waits until it does not run.
-    pub async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         let mut progress = self.progress.subscribe();
         let _ = progress.wait_for(|progress| !progress.active || progress.removed).await;
     }
 
     /// Emits an event of this container on its host, with its image, name and labels.
-    pub fn emit(&self, action: impl Into<String>, more: &[(&str, String)]) {
+    pub(crate) fn emit(&self, action: impl Into<String>, more: &[(&str, String)]) {
         let record = self.record();
         let mut attributes = record.config.labels.clone();
         attributes.insert("image".to_owned(), record.config.image.clone());

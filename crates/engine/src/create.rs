@@ -19,9 +19,8 @@ pub(crate) async fn make(host: &Host, admitted: Admitted<NewContainer>) -> Resul
     let folder = engine.container_dir(&record.id);
     let (images, pinned) = (engine.images.clone(), image.clone());
     let made = tokio::task::spawn_blocking(move || {
-        images.prepare_root(pinned.as_ref(), &folder).map_err(|error| {
+        images.prepare_root(pinned.as_ref(), &folder).inspect_err(|_| {
             let _ = images.remove_root(&folder);
-            error
         })
     });
     let failed = |error: &dyn std::fmt::Display| Error::hidden("the container's directory could not be made", error);
@@ -32,7 +31,7 @@ pub(crate) async fn make(host: &Host, admitted: Admitted<NewContainer>) -> Resul
         changes.push(Change::put(Key::Host(HostId::Container(record.id.clone())), identity)?);
     }
     if let Err(error) = engine.store.commit(changes).await {
-        let _ = engine.images.remove_root(&engine.container_dir(&record.id));
+        let _ = engine.images.remove_root(engine.container_dir(&record.id));
         return Err(error.into());
     }
     let inner = identity.and_then(|identity| engine.add_host(&record, identity));

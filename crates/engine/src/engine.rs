@@ -16,13 +16,13 @@ use tokio::sync::mpsc;
 use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::host::{Host, HostState, Power};
+use crate::privileges;
 use crate::random;
 use crate::record::{ContainerRecord, HostRecord, TagRecord};
 use crate::settings::Settings;
 use crate::store::{Change, Key, Records, Store, StoreError};
 use crate::tags::Tags;
 use crate::volumes::Volumes;
-use crate::{privileges};
 
 /// A listening socket for the daemon to serve, or to serve no more.
 pub enum ListenerChange {
@@ -315,8 +315,8 @@ async fn machine(store: &Store, settings: &Settings, known: &[(String, HostRecor
     let tags = Tags::new(HostId::Machine, ImageView::Isolated, None);
     let cgroup = CgroupPath::parse(&settings.cgroup_parent).map_err(|error| Error::invalid(error.to_string()))?;
     let state = HostState::new(HostId::Machine, None, Arc::new(tags), cgroup, record);
-    let namespaces = HostNamespaces::own()
-        .map_err(|error| Error::internal(format!("open the machine's namespaces: {error}")))?;
+    let namespaces =
+        HostNamespaces::own().map_err(|error| Error::internal(format!("open the machine's namespaces: {error}")))?;
     let bounds = privileges::machine_bounds()?;
     state.switch_on(Power { namespaces: Arc::new(namespaces), bounds: Arc::new(bounds) });
     Ok(Arc::new(state))

@@ -14,7 +14,7 @@ const KEPT: usize = 256;
 const LAG: usize = 1024;
 
 /// One host's events.
-pub struct EventLog {
+pub(crate) struct EventLog {
     latest: Mutex<VecDeque<Arc<Event>>>,
     live: broadcast::Sender<Arc<Event>>,
 }
@@ -27,7 +27,7 @@ impl Default for EventLog {
 
 impl EventLog {
     /// Tells everyone who listens, and keeps the event for replay.
-    pub fn emit(&self, event: Event) {
+    pub(crate) fn emit(&self, event: Event) {
         let event = Arc::new(event);
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if latest.len() == KEPT {
@@ -39,7 +39,7 @@ impl EventLog {
     }
 
     /// The kept events from `since` to `until` (none without `since` or `until`), and the live ones from now on.
-    pub fn listen(
+    pub(crate) fn listen(
         &self,
         since: Option<Timestamp>,
         until: Option<Timestamp>,
@@ -57,7 +57,7 @@ impl EventLog {
     }
 
     /// How many listen.
-    pub fn listeners(&self) -> usize {
+    pub(crate) fn listeners(&self) -> usize {
         self.live.receiver_count()
     }
 }

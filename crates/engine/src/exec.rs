@@ -24,7 +24,7 @@ use crate::{privileges, process, random};
 const KEPT: usize = 64;
 
 /// A process started by exec, or to be started.
-pub struct Exec {
+pub(crate) struct Exec {
     /// Its id.
     pub id: ExecId,
     /// The container.
@@ -79,7 +79,7 @@ impl Exec {
     }
 
     /// Whether it has not ended.
-    pub fn is_listed(&self) -> bool {
+    pub(crate) fn is_listed(&self) -> bool {
         !matches!(&*self.state(), ExecState::Exited { .. })
     }
 
@@ -118,10 +118,9 @@ impl Exec {
 /// The container must run and not be frozen.
 fn require_running(container: &Container) -> Result<()> {
     match container.state() {
-        State::Running(Running { paused: true, .. }) => Err(Error::conflict(format!(
-            "container {} is paused, unpause the container before exec",
-            container.id
-        ))),
+        State::Running(Running { paused: true, .. }) => {
+            Err(Error::conflict(format!("container {} is paused, unpause the container before exec", container.id)))
+        }
         State::Running(_) => Ok(()),
         State::Restarting { .. } => Err(Error::conflict(format!(
             "container {} is restarting, wait until the container is running",
@@ -203,7 +202,8 @@ impl Engine {
         exec: &Arc<Exec>,
         options: ExecStart,
     ) -> Result<Attached> {
-        let shim = container.shim().ok_or_else(|| Error::conflict(format!("container {} is not running", container.id)))?;
+        let shim =
+            container.shim().ok_or_else(|| Error::conflict(format!("container {} is not running", container.id)))?;
         let config = Arc::clone(&exec.config);
         let streams = Streams {
             stdin: config.attach_stdin && !options.detach,
@@ -234,20 +234,26 @@ impl Engine {
         let launched = self.runtime.exec(plan, vec![pidfd, socket]).await;
         let running = launched.map_err(|failure| {
             let _ = std::fs::remove_dir_all(&state_dir);
-            crate::launch::refused("OCI runtime exec failed: exec failed: unable to start container process: ", &failure)
+            crate::launch::refused(
+                "OCI runtime exec failed: exec failed: unable to start container process: ",
+                &failure,
+            )
         })?;
         *exec.state() = ExecState::Running(running.clone());
         self.watch_exec(container, exec, running, state_dir);
         let keys = DetachKeys::parse(&config.detach_keys)?;
         let exec = Arc::clone(exec);
         // A client that has read all output may ask for the exit code at once: it is there by then.
-        let ended = async move { drop(exec.ended().await) };
+        let ended = async move {
+            exec.ended().await;
+        };
         Ok(attach::connect(attachment, streams, config.tty, Some(keys), ended))
     }
 
     fn exec_dir(&self, id: &ExecId) -> Result<std::path::PathBuf> {
         let path = self.settings().exec_root.join("execs").join(id.as_str());
-        std::fs::create_dir_all(&path).map_err(|error| Error::hidden("the exec's directory could not be made", error))?;
+        std::fs::create_dir_all(&path)
+            .map_err(|error| Error::hidden("the exec's directory could not be made", error))?;
         Ok(path)
     }
 

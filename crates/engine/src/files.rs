@@ -86,11 +86,7 @@ fn missing(path: &str, at: &str) -> Error {
 
 impl Engine {
     /// Runs `work` with the container's root as `/`, mounts included. Blocking.
-    pub(crate) fn inside<T: Send>(
-        &self,
-        container: &Container,
-        work: impl FnOnce() -> Result<T> + Send,
-    ) -> Result<T> {
+    pub(crate) fn inside<T: Send>(&self, container: &Container, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         if let Some(shim) = container.shim() {
             let namespaces = HostNamespaces::of(shim.pidfd().as_fd(), shim.pid());
             if let Ok(view) = namespaces.map_err(drop).and_then(|namespaces| namespaces.view().map_err(drop)) {
@@ -99,7 +95,8 @@ impl Engine {
         }
         let overlay = self.overlay(container)?;
         let place = self.container_dir(&container.id).join("merged");
-        std::fs::create_dir_all(&place).map_err(|error| Error::hidden("the container's root could not be mounted", error))?;
+        std::fs::create_dir_all(&place)
+            .map_err(|error| Error::hidden("the container's root could not be mounted", error))?;
         let root = PrivateRoot { overlay: &overlay, place: &place, binds: self.binds_of_stopped(container)? };
         entered(root.run(work))
     }
@@ -226,7 +223,8 @@ impl Host {
                 tracing::warn!(%error, "an archive was not read");
             }
         });
-        let found = stat_of.await.map_err(|_| Error::internal("the container's file system could not be entered"))??;
+        let found =
+            stat_of.await.map_err(|_| Error::internal("the container's file system could not be entered"))??;
         container.emit("archive-path", &[]);
         Ok((found, download))
     }
@@ -265,7 +263,8 @@ impl Host {
         tokio::task::spawn_blocking(move || {
             let outcome = engine.overlay(&owned).and_then(|overlay| {
                 let place = engine.container_dir(&owned.id).join("merged");
-                std::fs::create_dir_all(&place).map_err(|error| Error::hidden("the root could not be mounted", error))?;
+                std::fs::create_dir_all(&place)
+                    .map_err(|error| Error::hidden("the root could not be mounted", error))?;
                 let root = PrivateRoot { overlay: &overlay, place: &place, binds: Vec::new() };
                 entered(root.run(|| pack_here("/.", PackOptions::default(), &mut writer)))
             });
@@ -321,7 +320,11 @@ fn check_writable(container: &Container, path: &str) -> Result<()> {
     let record = container.record();
     let wanted = ContainerPath::rooted(path).ok_or_else(|| Error::invalid("a path can't contain a NUL byte"))?;
     let below = |target: &str| wanted.as_str() == target || wanted.as_str().starts_with(&format!("{target}/"));
-    let mount = record.mounts.iter().filter(|mount| below(mount.target.as_str())).max_by_key(|mount| mount.target.as_str().len());
+    let mount = record
+        .mounts
+        .iter()
+        .filter(|mount| below(mount.target.as_str()))
+        .max_by_key(|mount| mount.target.as_str().len());
     match mount {
         Some(mount) if mount.read_only => Err(Error::forbidden("mounted volume is marked read-only")),
         None if record.host_config.readonly_rootfs => Err(Error::forbidden("container rootfs is marked read-only")),
@@ -341,16 +344,19 @@ fn owner(user: &str) -> Result<(u32, u32)> {
         (Some(fields), _) => number(fields[2]),
         (None, _) => number(name),
     };
-    let uid = uid.ok_or_else(|| Error::invalid(format!("unable to find user {name}: no matching entries in passwd file")))?;
+    let uid =
+        uid.ok_or_else(|| Error::invalid(format!("unable to find user {name}: no matching entries in passwd file")))?;
     let own = entry.and_then(|fields| number(fields[3])).unwrap_or(0);
     if group.is_empty() {
         return Ok((uid, own));
     }
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
     let named = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let gid = named.into_iter().find(|fields| fields.len() > 2 && fields[0] == group).and_then(|fields| number(fields[2]));
+    let gid =
+        named.into_iter().find(|fields| fields.len() > 2 && fields[0] == group).and_then(|fields| number(fields[2]));
     let gid = gid.or_else(|| number(group));
-    let gid = gid.ok_or_else(|| Error::invalid(format!("unable to find group {group}: no matching entries in group file")))?;
+    let gid =
+        gid.ok_or_else(|| Error::invalid(format!("unable to find group {group}: no matching entries in group file")))?;
     Ok((uid, gid))
 }
 
@@ -396,9 +402,14 @@ pub(crate) fn copy_up(engine: &Engine, container: &Container, target: &str, volu
             let packed = packing.join().map_err(|_| Error::internal("the copying thread died"))?;
             unpacked.map_err(archive_error).and(packed)
         })?;
-        rustix::fs::fchown(&volume, Some(rustix::fs::Uid::from_raw(found.uid())), Some(rustix::fs::Gid::from_raw(found.gid())))
-            .map_err(|error| failed(&error))?;
-        rustix::fs::fchmod(&volume, rustix::fs::Mode::from_raw_mode(found.mode() & 0o7777)).map_err(|error| failed(&error))
+        rustix::fs::fchown(
+            &volume,
+            Some(rustix::fs::Uid::from_raw(found.uid())),
+            Some(rustix::fs::Gid::from_raw(found.gid())),
+        )
+        .map_err(|error| failed(&error))?;
+        rustix::fs::fchmod(&volume, rustix::fs::Mode::from_raw_mode(found.mode() & 0o7777))
+            .map_err(|error| failed(&error))
     }))
 }
 

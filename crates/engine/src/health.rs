@@ -185,7 +185,10 @@ mod tests {
     #[test]
     fn commands_are_read_as_docker_writes_them() {
         let config = |test: &[&str]| Config {
-            healthcheck: Some(Healthcheck { test: test.iter().map(|word| (*word).to_owned()).collect(), ..Healthcheck::default() }),
+            healthcheck: Some(Healthcheck {
+                test: test.iter().map(|word| (*word).to_owned()).collect(),
+                ..Healthcheck::default()
+            }),
             ..Config::default()
         };
         assert_eq!(command(&config(&["CMD-SHELL", "true"])).unwrap(), ["/bin/sh", "-c", "true"]);

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use droste_cgroup::CgroupPath;
 use droste_confine::Bounds;
 use droste_model::event::{Event, EventType};
 use droste_model::host::HostId;
-use droste_model::id::{ContainerId, ExecId};
+use droste_model::id::ExecId;
 use droste_model::time::Timestamp;
-use droste_cgroup::CgroupPath;
 use droste_runtime::namespaces::HostNamespaces;
 
 use crate::container::Container;
@@ -25,7 +25,7 @@ use crate::table::Table;
 use crate::tags::Tags;
 
 /// What the engine keeps of a host.
-pub struct HostState {
+pub(crate) struct HostState {
     /// Which host.
     pub id: HostId,
     /// How deep: 0 is the machine.
@@ -49,7 +49,7 @@ pub struct HostState {
 
 /// A host that is switched on.
 #[derive(Clone)]
-pub struct Power {
+pub(crate) struct Power {
     /// Its namespaces and root, held open.
     pub namespaces: Arc<HostNamespaces>,
     /// What nothing on it can exceed.
@@ -62,7 +62,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl HostState {
     /// A host that is switched off.
-    pub fn new(
+    pub(crate) fn new(
         id: HostId,
         parent: Option<Arc<HostState>>,
         tags: Arc<Tags>,
@@ -87,58 +87,58 @@ impl HostState {
     }
 
     /// Its containers.
-    pub fn table(&self) -> MutexGuard<'_, Table> {
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
         lock(&self.table)
     }
 
     /// Its containers now, as a list that holds no lock.
-    pub fn members(&self) -> Vec<Arc<Container>> {
+    pub(crate) fn members(&self) -> Vec<Arc<Container>> {
         self.table().all()
     }
 
     /// Processes started by exec in its containers.
-    pub fn execs(&self) -> MutexGuard<'_, BTreeMap<ExecId, Arc<Exec>>> {
+    pub(crate) fn execs(&self) -> MutexGuard<'_, BTreeMap<ExecId, Arc<Exec>>> {
         lock(&self.execs)
     }
 
     /// Its identity.
-    pub fn record(&self) -> MutexGuard<'_, HostRecord> {
+    pub(crate) fn record(&self) -> MutexGuard<'_, HostRecord> {
         lock(&self.record)
     }
 
     /// Switches it on: from now on containers may start on it.
-    pub fn switch_on(&self, power: Power) {
+    pub(crate) fn switch_on(&self, power: Power) {
         *lock(&self.power) = Some(power);
     }
 
     /// Switches it off: nothing starts on it any more, and its namespaces are let go.
-    pub fn switch_off(&self) {
+    pub(crate) fn switch_off(&self) {
         *lock(&self.power) = None;
         self.networks.close();
     }
 
     /// Its namespaces and bounds, while it is on.
-    pub fn power(&self) -> Result<Power> {
+    pub(crate) fn power(&self) -> Result<Power> {
         lock(&self.power).clone().ok_or_else(|| Error::conflict("the host of this container is not running"))
     }
 
     /// Whether it is on.
-    pub fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         lock(&self.power).is_some()
     }
 
     /// Says which container this host is.
-    pub fn is_container(&self, container: &Arc<Container>) {
+    pub(crate) fn is_container(&self, container: &Arc<Container>) {
         *lock(&self.myself) = Arc::downgrade(container);
     }
 
     /// The container that this host is; `None` for the machine.
-    pub fn myself(&self) -> Option<Arc<Container>> {
+    pub(crate) fn myself(&self) -> Option<Arc<Container>> {
         lock(&self.myself).upgrade()
     }
 
     /// Emits an event about an image, a network or the daemon.
-    pub fn emit(&self, kind: EventType, action: &str, actor: &str, attributes: &[(&str, String)]) {
+    pub(crate) fn emit(&self, kind: EventType, action: &str, actor: &str, attributes: &[(&str, String)]) {
         let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
         let (action, actor) = (action.to_owned(), actor.to_owned());
         self.events.emit(Event { kind, action, actor, attributes, time: Timestamp::now() });
@@ -238,10 +238,5 @@ impl Host {
         let absent = || Error::NotFound(crate::error::Message::new(format!("No such exec instance: {typed}")));
         let id: ExecId = typed.parse().map_err(|_| absent())?;
         self.state.execs().get(&id).cloned().ok_or_else(absent)
-    }
-
-    /// All containers of this host and of the hosts below it, nearest first.
-    pub(crate) fn below(&self, id: &ContainerId) -> Option<Arc<HostState>> {
-        self.engine.host_of(id)
     }
 }

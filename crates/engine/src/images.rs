@@ -43,8 +43,7 @@ impl Host {
     /// Whether this host sees an image under any name, or its id.
     fn sees(&self, id: &Digest) -> bool {
         let text = id.to_string();
-        self.state.tags.get(&text).is_some()
-            || self.state.tags.visible().values().any(|tagged| tagged.image == text)
+        self.state.tags.get(&text).is_some() || self.state.tags.visible().values().any(|tagged| tagged.image == text)
     }
 
     fn by_reference(&self, typed: &str) -> Option<Tagged> {
@@ -63,8 +62,14 @@ impl Host {
             return Ok(None);
         }
         let wanted = format!("sha256:{hex}");
-        let ids: BTreeSet<String> =
-            self.state.tags.visible().into_values().map(|tagged| tagged.image).filter(|id| id.starts_with(&wanted)).collect();
+        let ids: BTreeSet<String> = self
+            .state
+            .tags
+            .visible()
+            .into_values()
+            .map(|tagged| tagged.image)
+            .filter(|id| id.starts_with(&wanted))
+            .collect();
         match ids.len() {
             0 => Ok(None),
             1 => Ok(ids.first().and_then(|id| id.parse().ok())),
@@ -219,7 +224,8 @@ impl Host {
     fn names_to_remove(&self, view: &ImageView, reference: &Reference) -> Vec<String> {
         let repository = reference.familiar_name();
         let own = reference.familiar();
-        let of_repository = |name: &&String| name.parse::<Reference>().is_ok_and(|other| other.familiar_name() == repository);
+        let of_repository =
+            |name: &&String| name.parse::<Reference>().is_ok_and(|other| other.familiar_name() == repository);
         let others = view.tags.iter().filter(of_repository).any(|tag| *tag != own);
         let mut names = vec![own];
         if !others && reference.digest().is_none() {
@@ -246,9 +252,13 @@ impl Host {
                 let what = if by_name { typed } else { short };
                 let kind = if by_name { "unable to remove repository reference" } else { "unable to delete" };
                 return Err(Error::conflict(if by_name && !force {
-                    format!("conflict: {kind} \"{what}\" (must force) - container {name} is using its referenced image {short}")
+                    format!(
+                        "conflict: {kind} \"{what}\" (must force) - container {name} is using its referenced image {short}"
+                    )
                 } else {
-                    format!("conflict: unable to delete {short} (cannot be forced) - image is being used by running container {name}")
+                    format!(
+                        "conflict: unable to delete {short} (cannot be forced) - image is being used by running container {name}"
+                    )
                 }));
             }
             if !force {
@@ -329,7 +339,8 @@ impl Engine {
             let roots = engine.image_roots();
             engine.images.collect(roots)
         });
-        let failed = |error: &dyn std::fmt::Display| Error::hidden("unneeded image content could not be removed", error);
+        let failed =
+            |error: &dyn std::fmt::Display| Error::hidden("unneeded image content could not be removed", error);
         let collected = collected.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         removed.extend(collected.layers.iter().map(|layer| Removed::Deleted(layer.to_string())));
         Ok(())

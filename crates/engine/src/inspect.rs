@@ -72,7 +72,8 @@ impl Host {
         }
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-        let ids: Vec<u32> = line.map(|ids| ids.split_whitespace().filter_map(|id| id.parse().ok()).collect()).unwrap_or_default();
+        let ids: Vec<u32> =
+            line.map(|ids| ids.split_whitespace().filter_map(|id| id.parse().ok()).collect()).unwrap_or_default();
         ids.get(self.level()).copied().unwrap_or(0)
     }
 
@@ -117,9 +118,11 @@ impl Host {
         };
         match &mount.source {
             // Seen from inside, the source is where it is mounted: the path of the host above is not shown.
-            MountSource::Bind { .. } if is_self => {
-                MountView { source: mount.target.to_string(), propagation: mount.propagation.as_str().to_owned(), ..base }
-            }
+            MountSource::Bind { .. } if is_self => MountView {
+                source: mount.target.to_string(),
+                propagation: mount.propagation.as_str().to_owned(),
+                ..base
+            },
             MountSource::Bind { source, .. } => {
                 MountView { source: source.to_string(), propagation: mount.propagation.as_str().to_owned(), ..base }
             }
@@ -160,7 +163,8 @@ impl Host {
         };
         if running {
             view.network_id = self.state.networks.id(network).to_string();
-            view.endpoint_id = record.endpoint.as_ref().map_or_else(|| record.id.to_string(), |endpoint| endpoint.id.to_string());
+            view.endpoint_id =
+                record.endpoint.as_ref().map_or_else(|| record.id.to_string(), |endpoint| endpoint.id.to_string());
         }
         if let Some(endpoint) = &record.endpoint {
             view.address = Some(endpoint.address);

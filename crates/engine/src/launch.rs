@@ -18,11 +18,11 @@ use droste_model::port::{ContainerPort, PortBinding};
 use droste_model::state::{Exit, Running, State};
 use droste_model::time::Timestamp;
 use droste_network::{DnsOptions, ExtraHost, ResolvConf, host_mode_hosts, hosts};
-use droste_runtime::plan::{
-    AttachPlan, CgroupPlan, Device, DeviceKind, Failure, FailureKind, FdIndex, LaunchPlan, LogPlan, Mount, MountFlags, MountSource,
-    Namespace, Namespaces, Overlay, OverlayUpper, PidNamespace, Propagation, Rootfs, Stdio, default_links,
-};
 use droste_runtime::namespaces::{BindError, BindOptions, HostNamespaces};
+use droste_runtime::plan::{
+    AttachPlan, CgroupPlan, Device, DeviceKind, Failure, FailureKind, FdIndex, LaunchPlan, LogPlan, Mount, MountFlags,
+    MountSource, Namespace, Namespaces, Overlay, OverlayUpper, PidNamespace, Propagation, Rootfs, Stdio, default_links,
+};
 use droste_runtime::{Ending, Shim};
 
 use crate::container::Container;
@@ -86,7 +86,9 @@ impl Engine {
             let exit = Exit { code: *code, at: Timestamp::now(), oom_killed: false, error: error.to_string() };
             let state = container.state();
             container.enter(match state {
-                State::Exited { started_at, .. } | State::Restarting { started_at, .. } => State::Exited { exit, started_at },
+                State::Exited { started_at, .. } | State::Restarting { started_at, .. } => {
+                    State::Exited { exit, started_at }
+                }
                 _ => State::Created { failed: Some(exit) },
             });
             self.remember(container);
@@ -199,13 +201,12 @@ impl Engine {
         let mut mounts = system_mounts(&record.host_config, &privileges, &cgroup);
         mounts.extend(self.wanted_mounts(container, &record, power, socket.as_deref(), &mut fds)?);
         let pending = std::mem::take(&mut container.live().pending);
-        let attached = pending
-            .into_iter()
-            .map(|one| AttachPlan { socket: fds.add(one.socket), streams: one.streams })
-            .collect();
+        let attached =
+            pending.into_iter().map(|one| AttachPlan { socket: fds.add(one.socket), streams: one.streams }).collect();
         let listeners = match &listener {
             Some(listener) => {
-                let copy = listener.try_clone().map_err(|error| Error::hidden("the socket could not be kept", error))?;
+                let copy =
+                    listener.try_clone().map_err(|error| Error::hidden("the socket could not be kept", error))?;
                 vec![fds.add(copy.into())]
             }
             None => Vec::new(),
@@ -251,7 +252,11 @@ impl Engine {
                 crate::network::Builtin::None => container.host.networks.isolated().map(Some),
                 crate::network::Builtin::Host => Ok(None),
                 crate::network::Builtin::Bridge => {
-                    let wish = Wish { mac: wanted_mac(record)?, ports: wanted_ports(&record.config, &record.host_config) };
+                    let wish = Wish {
+                        name: record.name.to_string(),
+                        mac: wanted_mac(record)?,
+                        ports: wanted_ports(&record.config, &record.host_config),
+                    };
                     container.host.networks.on_bridge(&container.host, settings, &wish).map(Some)
                 }
             },
@@ -270,19 +275,25 @@ impl Engine {
         let asked = &record.host_config;
         let pid = match &asked.pid_mode {
             NamespaceMode::Host => PidNamespace::Join(fds.add(power.namespaces.pid.try_clone().map_err(failed)?)),
-            NamespaceMode::Container(name) => PidNamespace::Join(fds.add(running(host, name)?.pid.try_clone().map_err(failed)?)),
+            NamespaceMode::Container(name) => {
+                PidNamespace::Join(fds.add(running(host, name)?.pid.try_clone().map_err(failed)?))
+            }
             // The shim is in the machine's own namespace: only below it must a parent be named.
             _ if host.level() == 0 => PidNamespace::New { parent: None },
             _ => PidNamespace::New { parent: Some(fds.add(power.namespaces.pid.try_clone().map_err(failed)?)) },
         };
         let net = match (network, &asked.network_mode) {
             (Some(attachment), _) => Namespace::Join(fds.add(attachment.fd()?)),
-            (None, NetworkMode::Container(name)) => Namespace::Join(fds.add(running(host, name)?.net.try_clone().map_err(failed)?)),
+            (None, NetworkMode::Container(name)) => {
+                Namespace::Join(fds.add(running(host, name)?.net.try_clone().map_err(failed)?))
+            }
             (None, _) => Namespace::Join(fds.add(power.namespaces.net.try_clone().map_err(failed)?)),
         };
         let ipc = match &asked.ipc_mode {
             NamespaceMode::Host => Namespace::Join(fds.add(power.namespaces.ipc.try_clone().map_err(failed)?)),
-            NamespaceMode::Container(name) => Namespace::Join(fds.add(running(host, name)?.ipc.try_clone().map_err(failed)?)),
+            NamespaceMode::Container(name) => {
+                Namespace::Join(fds.add(running(host, name)?.ipc.try_clone().map_err(failed)?))
+            }
             _ => Namespace::New,
         };
         let uts = match (&asked.uts_mode, &asked.network_mode) {
@@ -322,7 +333,9 @@ impl Engine {
     /// Makes the cgroup with its limits. A host's processes go into a child of it, so that its containers may lie
     /// beside them below the same limits; the child repeats them for programs that read their own cgroup.
     fn make_cgroup(&self, record: &ContainerRecord, privileges: &Privileges, power: &Power) -> Result<Cgroup> {
-        let failed = |error: droste_cgroup::CgroupError| Error::internal(format!("failed to make the container's cgroup: {error}"));
+        let failed = |error: droste_cgroup::CgroupError| {
+            Error::internal(format!("failed to make the container's cgroup: {error}"))
+        };
         let state = self.host(&record.host).ok_or_else(|| Error::conflict("the host of this container is gone"))?;
         let path = self.cgroup_path(record, &state)?;
         let limits = self.limits(record, power)?;
@@ -443,7 +456,9 @@ impl Engine {
         for wanted in &record.mounts {
             mounts.push(self.wanted_mount(container, wanted, power, fds)?);
         }
-        for (name, target) in [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")] {
+        for (name, target) in
+            [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")]
+        {
             if !record.mounts.iter().any(|wanted| wanted.target.as_str() == target) {
                 mounts.push(own(&folder.join(name), target, MountFlags::NONE, fds)?);
             }
@@ -476,7 +491,10 @@ impl Engine {
                 let options = BindOptions {
                     create_directory: *create,
                     non_recursive: *non_recursive,
-                    keep_propagation: !matches!(wanted.propagation, WantedPropagation::Private | WantedPropagation::RPrivate),
+                    keep_propagation: !matches!(
+                        wanted.propagation,
+                        WantedPropagation::Private | WantedPropagation::RPrivate
+                    ),
                 };
                 let opened = power
                     .namespaces
@@ -491,7 +509,8 @@ impl Engine {
             }
             Wanted::Volume { name, no_copy, subpath, .. } => {
                 let name = name.as_ref().ok_or_else(|| Error::internal("a volume has no name"))?;
-                let opened = self.volumes.open(self, container, name, wanted.target.as_str(), *no_copy, subpath.as_deref())?;
+                let opened =
+                    self.volumes.open(self, container, name, wanted.target.as_str(), *no_copy, subpath.as_deref())?;
                 bind(fds.add(opened), wanted)
             }
             Wanted::Image { reference, .. } => {
@@ -523,10 +542,10 @@ impl Engine {
         let released = tokio::task::spawn_blocking(move || {
             drop(network);
             let state = engine.state_dir(&owned.id);
-            if let Ok(group) = engine.cgroup(&owned) {
-                if let Err(error) = group.kill().and_then(|()| group.remove()) {
-                    tracing::warn!(container = %owned.id, %error, "its cgroup was not removed");
-                }
+            if let Ok(group) = engine.cgroup(&owned)
+                && let Err(error) = group.kill().and_then(|()| group.remove())
+            {
+                tracing::warn!(container = %owned.id, %error, "its cgroup was not removed");
             }
             let _ = std::fs::remove_dir_all(state);
         });
@@ -559,7 +578,11 @@ fn running(host: &Host, name: &str) -> Result<Arc<HostNamespaces>> {
 }
 
 fn hostname(record: &ContainerRecord) -> String {
-    if record.config.hostname.is_empty() { rustix::system::uname().nodename().to_string_lossy().into_owned() } else { record.config.hostname.clone() }
+    if record.config.hostname.is_empty() {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
+    } else {
+        record.config.hostname.clone()
+    }
 }
 
 fn wanted_mac(record: &ContainerRecord) -> Result<Option<droste_network::MacAddr>> {
@@ -633,9 +656,9 @@ fn bind(mount: FdIndex, wanted: &droste_model::mount::Mount) -> MountSource {
 
 fn bind_failed(error: &BindError, source: &str) -> Error {
     match error {
-        BindError::Missing { .. } => Error::invalid(format!(
-            "invalid mount config for type \"bind\": bind source path does not exist: {source}"
-        )),
+        BindError::Missing { .. } => {
+            Error::invalid(format!("invalid mount config for type \"bind\": bind source path does not exist: {source}"))
+        }
         error => Error::internal(format!("error while mounting {source}: {error}")),
     }
 }
@@ -650,7 +673,11 @@ fn tmpfs_options(size: Option<u64>, mode: Option<u32>, words: &[String]) -> Resu
             "exec" | "suid" | "dev" => flags.retain(|(name, _)| name[2..] != **word),
             "noexec" | "nosuid" | "nodev" | "rw" => {}
             "ro" => read_only = MountFlags::RDONLY,
-            option if ["size=", "mode=", "uid=", "gid=", "nr_inodes=", "nr_blocks="].iter().any(|key| option.starts_with(key)) => {
+            option
+                if ["size=", "mode=", "uid=", "gid=", "nr_inodes=", "nr_blocks="]
+                    .iter()
+                    .any(|key| option.starts_with(key)) =>
+            {
                 options.push(option.to_owned());
             }
             option => return Err(Error::invalid(format!("invalid tmpfs option [{option:?}]"))),

@@ -30,6 +30,7 @@ mod process;
 mod random;
 mod record;
 mod recover;
+mod registry;
 mod settings;
 mod sockets;
 mod store;
@@ -45,6 +46,7 @@ mod volumes;
 pub use attach::{Attached, Input};
 pub use container::Waiting;
 pub use droste_cgroup::stats::{BlockIoEntry, BlockIoStats, CpuStats, MemoryStats, PidsStats};
+pub use droste_image::registry::Auth;
 pub use droste_image::{History, Image, Progress, PushResult};
 pub use droste_network::LinkStats;
 pub use engine::{Engine, ListenerChange};
@@ -52,9 +54,10 @@ pub use error::{Error, Message, Result};
 pub use host::Host;
 pub use options::{
     AttachOptions, ChangeKind, CommitOptions, Download, ExecStart, ImportOptions, LogLine, LogOptions, Logs, Output,
-    PathStat, RemoveImage, RemoveOptions, Removed, StreamKind, Top, UpdateContainer, Upload, WaitCondition, WaitOutcome,
-    WriteArchive,
+    PathStat, RemoveImage, RemoveOptions, Removed, StreamKind, Top, UpdateContainer, Upload, WaitCondition,
+    WaitOutcome, WriteArchive,
 };
+pub use registry::{AuthChecked, Distribution};
 pub use settings::{RegistrySettings, Settings};
 pub use system::StatsSample;
 pub use transfer::ProgressSink;

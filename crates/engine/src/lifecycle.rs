@@ -10,11 +10,11 @@ use droste_model::state::{Exit, Running, State};
 use droste_model::time::Timestamp;
 
 use crate::container::Container;
+use crate::container::Waiting;
 use crate::engine::{Engine, ListenerChange};
 use crate::error::{Error, Result};
 use crate::host::{Host, HostState};
 use crate::options::{RemoveOptions, UpdateContainer, WaitCondition};
-use crate::container::Waiting;
 use crate::store::{Change, Key};
 use crate::view::{ContainerView, Created};
 
@@ -28,9 +28,7 @@ const GOOD_RUN: Duration = Duration::from_secs(10);
 const KILL_WAIT: Duration = Duration::from_secs(30);
 
 /// Runs `work` to its end even if the client that asked for it goes away.
-pub(crate) async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
+pub(crate) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     tokio::spawn(work).await.unwrap_or_else(|error| Err(Error::hidden("the operation was broken off", error)))
 }
 
@@ -112,7 +110,10 @@ impl Host {
         let signal = signal.unwrap_or(Signal::KILL);
         let shim = container.shim();
         let (Some(shim), Some(_)) = (shim, container.state().running()) else {
-            return Err(Error::conflict(format!("cannot kill container: {at}: container {} is not running", container.id)));
+            return Err(Error::conflict(format!(
+                "cannot kill container: {at}: container {} is not running",
+                container.id
+            )));
         };
         let ends = signal == Signal::KILL || signal == stop_signal(&container.record().config);
         if ends {
@@ -171,8 +172,9 @@ impl Host {
         if name.is_empty() {
             return Err(Error::invalid("Neither old nor new names may be empty"));
         }
-        let name: droste_model::name::ContainerName =
-            name.parse().map_err(|error: droste_model::name::InvalidContainerName| Error::invalid(error.to_string()))?;
+        let name: droste_model::name::ContainerName = name
+            .parse()
+            .map_err(|error: droste_model::name::InvalidContainerName| Error::invalid(error.to_string()))?;
         let old = container.record().name.clone();
         if name == old {
             return Err(Error::invalid("Renaming a container with the same name as its current name"));
@@ -315,9 +317,8 @@ impl Engine {
             Some(_) => State::Restarting { exit: exit.clone(), started_at },
             None => State::Exited { exit: exit.clone(), started_at },
         };
-        let removes_itself = restart.is_none()
-            && container.record().host_config.auto_remove
-            && !container.live().restarting;
+        let removes_itself =
+            restart.is_none() && container.record().host_config.auto_remove && !container.live().restarting;
         container.enter(next);
         self.remember(container);
         let duration = lasted.as_secs().to_string();

@@ -96,7 +96,8 @@ pub(crate) fn plan(record: &ContainerRecord, folder: &Path) -> Option<LogPlan> {
 /// Labels, variables and tag that the options ask for in every line.
 fn attributes(record: &ContainerRecord) -> Vec<(String, String)> {
     let options = &record.host_config.log.options;
-    let list = |key: &str| options.get(key).map(|names| names.split(',').map(str::to_owned).collect()).unwrap_or_default();
+    let list =
+        |key: &str| options.get(key).map(|names| names.split(',').map(str::to_owned).collect()).unwrap_or_default();
     let (labels, variables): (Vec<String>, Vec<String>) = (list("labels"), list("env"));
     let mut attributes = Vec::new();
     for name in &labels {
@@ -105,7 +106,9 @@ fn attributes(record: &ContainerRecord) -> Vec<(String, String)> {
         }
     }
     for entry in &record.config.env {
-        if let Some((name, value)) = entry.split_once('=').filter(|(name, _)| variables.iter().any(|wanted| wanted == name)) {
+        if let Some((name, value)) =
+            entry.split_once('=').filter(|(name, _)| variables.iter().any(|wanted| wanted == name))
+        {
             attributes.push((name.to_owned(), value.to_owned()));
         }
     }
@@ -136,8 +139,8 @@ impl Host {
         }
         let container = self.member(at)?;
         let record = container.record().clone();
-        let name = file_name(&record)
-            .ok_or_else(|| Error::internal("configured logging driver does not support reading"))?;
+        let name =
+            file_name(&record).ok_or_else(|| Error::internal("configured logging driver does not support reading"))?;
         let path = self.engine.container_dir(&record.id).join(name);
         let wanted = Options {
             tail: options.tail,
@@ -171,10 +174,10 @@ async fn forward(mut entries: Entries, client: mpsc::Sender<Result<LogLine>>, op
             Err(error) => Some(Err(Error::hidden("the log could not be read", error))),
             Ok(None) => return,
         };
-        if let Some(line) = line {
-            if client.send(line).await.is_err() {
-                return;
-            }
+        if let Some(line) = line
+            && client.send(line).await.is_err()
+        {
+            return;
         }
     }
 }
@@ -209,12 +212,18 @@ mod tests {
         assert!(check("json-file", &[("max-size", "10m"), ("max-file", "3"), ("labels", "a,b")]).is_ok());
         assert!(check("json-file", &[("max-file", "3")]).is_err());
         assert!(check("json-file", &[("max-size", "ten")]).is_err());
-        assert_eq!(check("local", &[("labels", "a")]).unwrap_err().to_string(), "unknown log opt 'labels' for local log driver");
+        assert_eq!(
+            check("local", &[("labels", "a")]).unwrap_err().to_string(),
+            "unknown log opt 'labels' for local log driver"
+        );
     }
 
     #[test]
     fn sizes_have_dockers_units() {
-        assert_eq!(["10m", "1k", "2G", "7", "3kb", "1MiB"].map(bytes), [10 << 20, 1 << 10, 2 << 30, 7, 3 << 10, 1 << 20].map(Some));
+        assert_eq!(
+            ["10m", "1k", "2G", "7", "3kb", "1MiB"].map(bytes),
+            [10 << 20, 1 << 10, 2 << 30, 7, 3 << 10, 1 << 20].map(Some)
+        );
         assert_eq!(["", "m", "1.5m", "-1"].map(bytes), [None; 4]);
     }
 }

@@ -3,7 +3,7 @@
 use droste_model::container::{Config, Healthcheck};
 
 /// Completes what was asked with what the image says.
-pub fn merge(mut asked: Config, image: &Config) -> Config {
+pub(crate) fn merge(mut asked: Config, image: &Config) -> Config {
     if asked.user.is_empty() {
         asked.user.clone_from(&image.user);
     }
@@ -79,10 +79,18 @@ mod tests {
     }
 
     fn image() -> Config {
-        Config { cmd: words("serve -x"), entrypoint: words("/init"), env: vec!["A=1".into(), "B=1".into()], ..Config::default() }
+        Config {
+            cmd: words("serve -x"),
+            entrypoint: words("/init"),
+            env: vec!["A=1".into(), "B=1".into()],
+            ..Config::default()
+        }
     }
 
-    fn command(entrypoint: Option<Vec<String>>, cmd: Option<Vec<String>>) -> (Option<Vec<String>>, Option<Vec<String>>) {
+    fn command(
+        entrypoint: Option<Vec<String>>,
+        cmd: Option<Vec<String>>,
+    ) -> (Option<Vec<String>>, Option<Vec<String>>) {
         let merged = merge(Config { entrypoint, cmd, ..Config::default() }, &image());
         (merged.entrypoint, merged.cmd)
     }

@@ -12,7 +12,7 @@ use crate::random;
 
 /// What a container mounts, each place once, in the order of their depth.
 #[derive(Debug)]
-pub struct Planned {
+pub(crate) struct Planned {
     /// The mounts.
     pub mounts: Vec<Mount>,
     /// Volumes that are made for this container alone.
@@ -20,7 +20,7 @@ pub struct Planned {
 }
 
 /// Joins all that was asked. `from` are the mounts of the containers of `--volumes-from`, in order.
-pub fn plan(config: &Config, host: &HostConfig, from: Vec<Mount>) -> Result<Planned> {
+pub(crate) fn plan(config: &Config, host: &HostConfig, from: Vec<Mount>) -> Result<Planned> {
     let mut places: BTreeMap<ContainerPath, Mount> = BTreeMap::new();
     places.extend(from.into_iter().map(|mount| (mount.target.clone(), mount)));
     let mut own = BTreeSet::new();
@@ -95,7 +95,7 @@ fn new_volume_name() -> Result<VolumeName> {
 }
 
 /// Reads `CONTAINER[:ro|rw]` of `--volumes-from`; true for read-only.
-pub fn volumes_from(text: &str) -> Result<(&str, bool)> {
+pub(crate) fn volumes_from(text: &str) -> Result<(&str, bool)> {
     let invalid = |mode: &str| Error::invalid(format!("invalid mode: {mode}"));
     match text.split_once(':') {
         None if text.is_empty() => Err(Error::invalid("malformed volumes-from specification: cannot be empty")),

@@ -27,7 +27,7 @@ const TAG: &str = "droste";
 
 /// The networks that every host has from the beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Builtin {
+pub(crate) enum Builtin {
     /// The default bridge.
     Bridge,
     /// The host's own namespace.
@@ -40,7 +40,7 @@ impl Builtin {
     const ALL: [Builtin; 3] = [Builtin::Bridge, Builtin::Host, Builtin::None];
 
     /// The network's name.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Builtin::Bridge => "bridge",
             Builtin::Host => "host",
@@ -58,7 +58,7 @@ impl Builtin {
 }
 
 /// The networks of a host. They are opened when the first container needs them, and closed when the host goes off.
-pub struct Networks {
+pub(crate) struct Networks {
     ids: [NetworkId; 3],
     created: Timestamp,
     open: Mutex<Option<Arc<Open>>>,
@@ -72,7 +72,7 @@ struct Open {
 }
 
 /// A running container's network: given back when dropped.
-pub struct Attachment {
+pub(crate) struct Attachment {
     /// The container's namespace.
     pub sandbox: Namespace,
     on_bridge: Option<OnBridge>,
@@ -84,6 +84,7 @@ struct OnBridge {
     host_ifname: String,
     reservations: Vec<PortReservation>,
     publications: Vec<Publication>,
+    relays: Vec<tokio::task::AbortHandle>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -96,35 +97,30 @@ fn failed(error: &droste_network::NetworkError) -> Error {
 
 impl Networks {
     /// The networks of a host with this identity.
-    pub fn new(record: &HostRecord) -> Self {
+    pub(crate) fn new(record: &HostRecord) -> Self {
         Self { ids: record.networks.clone(), created: record.created, open: Mutex::default() }
     }
 
     /// The id of a network.
-    pub fn id(&self, network: Builtin) -> &NetworkId {
+    pub(crate) fn id(&self, network: Builtin) -> &NetworkId {
         &self.ids[network as usize]
     }
 
     /// A network by name, id or unique prefix of an id.
-    pub fn find(&self, typed: &str) -> Result<Builtin> {
+    pub(crate) fn find(&self, typed: &str) -> Result<Builtin> {
         let by_name = Builtin::ALL.into_iter().find(|network| network.name() == typed);
         let by_prefix = || {
             let fits = |network: &Builtin| self.id(*network).as_str().starts_with(typed);
             let mut fitting = Builtin::ALL.into_iter().filter(|network| !typed.is_empty() && fits(network));
             fitting.next().filter(|_| fitting.next().is_none())
         };
-        by_name.or_else(by_prefix).ok_or_else(|| {
-            Error::NotFound(crate::error::Message::new(format!("network {typed} not found")))
-        })
-    }
-
-    /// The default bridge's subnet and gateway, once it was needed.
-    pub fn bridge(&self) -> Option<(Ipv4Net, Ipv4Addr)> {
-        lock(&self.open).as_ref().map(|open| (open.bridge.subnet, open.bridge.gateway))
+        by_name
+            .or_else(by_prefix)
+            .ok_or_else(|| Error::NotFound(crate::error::Message::new(format!("network {typed} not found"))))
     }
 
     /// Lets go of the host's namespace.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         *lock(&self.open) = None;
     }
 
@@ -134,9 +130,12 @@ impl Networks {
         if let Some(open) = open.as_ref() {
             return Ok(Arc::clone(open));
         }
-        let fd = host.power()?.namespaces.net.try_clone().map_err(|error| {
-            Error::hidden("the network namespace of the host could not be opened", error)
-        })?;
+        let fd = host
+            .power()?
+            .namespaces
+            .net
+            .try_clone()
+            .map_err(|error| Error::hidden("the network namespace of the host could not be opened", error))?;
         let network = HostNetwork::open(Namespace::from_fd(fd), TAG).map_err(|error| failed(&error))?;
         let bridge = default_bridge(&network, host, settings)?;
         network.ensure_bridge(&bridge).map_err(|error| failed(&error))?;
@@ -149,23 +148,26 @@ impl Networks {
     }
 
     /// A namespace with loopback alone. Blocking.
-    pub fn isolated(&self) -> Result<Attachment> {
+    pub(crate) fn isolated(&self) -> Result<Attachment> {
         let sandbox = Namespace::create().map_err(|error| failed(&error))?;
         Ok(Attachment { sandbox, on_bridge: None })
     }
 
     /// A namespace with a place on the default bridge and published ports. Blocking.
-    pub fn on_bridge(&self, host: &HostState, settings: &Settings, wish: &Wish) -> Result<Attachment> {
+    pub(crate) fn on_bridge(&self, host: &HostState, settings: &Settings, wish: &Wish) -> Result<Attachment> {
         let open = self.open(host, settings)?;
+        if let Err(error) = open.network.verify() {
+            tracing::warn!(%error, "the firewall rules could not be verified");
+        }
         let mut sandbox = OnBridge::prepare(open, wish)?;
         let namespace = Namespace::create().map_err(|error| failed(&error))?;
         sandbox.attach(&namespace)?;
-        sandbox.publish(&wish.ports)?;
+        sandbox.publish(&wish.name, &wish.ports)?;
         Ok(Attachment { sandbox: namespace, on_bridge: Some(sandbox) })
     }
 
     /// Takes over what a container has had since before the daemon was started. Blocking.
-    pub fn adopt(
+    pub(crate) fn adopt(
         &self,
         host: &HostState,
         settings: &Settings,
@@ -184,12 +186,13 @@ impl Networks {
         let reservations = open.network.reserve(&requests.collect::<Vec<_>>()).map_err(|error| failed(&error))?;
         let publications = reservations.iter().flat_map(PortReservation::publications).collect();
         let host_ifname = droste_network::host_ifname(record.id.as_str());
-        let on_bridge = OnBridge { open, record, host_ifname, reservations, publications };
+        let mut on_bridge = OnBridge { open, record, host_ifname, reservations, publications, relays: Vec::new() };
+        on_bridge.relay();
         Ok(Attachment { sandbox, on_bridge: Some(on_bridge) })
     }
 
     /// Makes a host's namespace contain what its running containers have and nothing else of ours. Blocking.
-    pub fn reconcile<'a>(
+    pub(crate) fn reconcile<'a>(
         &self,
         host: &HostState,
         settings: &Settings,
@@ -199,8 +202,7 @@ impl Networks {
             return Ok(());
         }
         let open = self.open(host, settings)?;
-        let mut wanted =
-            Wanted { bridges: vec![open.bridge.clone()], ports: Vec::new(), host_ifnames: Vec::new() };
+        let mut wanted = Wanted { bridges: vec![open.bridge.clone()], ports: Vec::new(), host_ifnames: Vec::new() };
         for on_bridge in attachments.filter_map(|attachment| attachment.on_bridge.as_ref()) {
             wanted.ports.extend(on_bridge.publications.iter().cloned());
             wanted.host_ifnames.push(on_bridge.host_ifname.clone());
@@ -210,7 +212,9 @@ impl Networks {
 }
 
 /// What a container asks of the default bridge.
-pub struct Wish {
+pub(crate) struct Wish {
+    /// The container's name, for messages.
+    pub(crate) name: String,
     /// Its hardware address, or none for a random one.
     pub mac: Option<MacAddr>,
     /// The ports to publish.
@@ -228,7 +232,7 @@ fn default_bridge(network: &HostNetwork, host: &HostState, settings: &Settings) 
             })?;
             Bridge { gateway, ..Bridge::new(BRIDGE, subnet.trunc()) }
         }
-        None => Bridge::new(BRIDGE, network.choose_subnet(&[]).map_err(|error| failed(&error))?),
+        None => Bridge::new(BRIDGE, network.choose_subnet(&above(host)).map_err(|error| failed(&error))?),
     };
     bridge.icc = settings.icc;
     if let Some(mtu) = settings.mtu {
@@ -237,16 +241,21 @@ fn default_bridge(network: &HostNetwork, host: &HostState, settings: &Settings) 
     Ok(bridge)
 }
 
+/// The subnets of the hosts above: a host that reused one could not reach what is on it.
+fn above(host: &HostState) -> Vec<Ipv4Net> {
+    let hosts = std::iter::successors(host.parent.as_deref(), |host| host.parent.as_deref());
+    let open = hosts.filter_map(|host| lock(&host.networks.open).clone());
+    open.flat_map(|open| open.network.used_subnets().unwrap_or_default()).collect()
+}
+
 impl OnBridge {
     fn prepare(open: Arc<Open>, wish: &Wish) -> Result<Self> {
         let id = EndpointId::from_bytes(random::bytes()?);
-        let mac = match wish.mac {
-            Some(mac) => mac,
-            None => MacAddr::random().map_err(|error| failed(&error))?,
-        };
         let address = lock(&open.addresses)
             .allocate()
             .map_err(|error| Error::internal(format!("no address left on the default bridge: {error}")))?;
+        // Made of the address, because addresses are given again and neighbours remember who had them.
+        let mac = wish.mac.unwrap_or_else(|| MacAddr::of_endpoint(address));
         let record = EndpointRecord {
             address: (address, open.bridge.subnet.prefix_len()),
             gateway: open.bridge.gateway,
@@ -255,7 +264,7 @@ impl OnBridge {
             id,
         };
         let host_ifname = droste_network::host_ifname(record.id.as_str());
-        Ok(Self { open, record, host_ifname, reservations: Vec::new(), publications: Vec::new() })
+        Ok(Self { open, record, host_ifname, reservations: Vec::new(), publications: Vec::new(), relays: Vec::new() })
     }
 
     fn attach(&self, sandbox: &Namespace) -> Result<()> {
@@ -272,20 +281,36 @@ impl OnBridge {
         self.open.network.attach(sandbox, &endpoint).map_err(|error| failed(&error))
     }
 
-    fn publish(&mut self, ports: &[(ContainerPort, PortBinding)]) -> Result<()> {
+    /// Carries what comes to the ports' IPv6 addresses to the container, which has IPv4 only.
+    fn relay(&mut self) {
+        for held in &self.reservations {
+            match held.relays(self.open.network.namespace()) {
+                Ok(relays) => {
+                    self.relays.extend(relays.into_iter().map(|relay| tokio::spawn(relay.run()).abort_handle()))
+                }
+                Err(error) => tracing::warn!(%error, "an IPv6 port is not relayed"),
+            }
+        }
+    }
+
+    fn publish(&mut self, name: &str, ports: &[(ContainerPort, PortBinding)]) -> Result<()> {
         if ports.is_empty() {
             return Ok(());
         }
         let requests: Vec<PortRequest> = ports.iter().map(|(port, binding)| self.request(*port, binding)).collect();
         self.reservations = self.open.network.reserve(&requests).map_err(|error| {
             Error::internal(format!(
-                "failed to set up container networking: driver failed programming external connectivity on endpoint: \
-                 {error}"
+                "failed to set up container networking: driver failed programming external connectivity on endpoint \
+                 {name} ({}): {error}",
+                self.record.id
             ))
         })?;
         self.publications = self.reservations.iter().flat_map(PortReservation::publications).collect();
-        self.record.ports = self.reservations.iter().zip(ports).flat_map(|(held, (port, _))| shown(held, *port)).collect();
-        self.open.network.publish(&self.publications).map_err(|error| failed(&error))
+        self.record.ports =
+            self.reservations.iter().zip(ports).flat_map(|(held, (port, _))| shown(held, *port)).collect();
+        self.open.network.publish(&self.publications).map_err(|error| failed(&error))?;
+        self.relay();
+        Ok(())
     }
 
     fn request(&self, port: ContainerPort, binding: &PortBinding) -> PortRequest {
@@ -306,24 +331,28 @@ fn shown(held: &PortReservation, container: ContainerPort) -> Vec<PublishedPort>
 
 impl Drop for OnBridge {
     fn drop(&mut self) {
-        if !self.publications.is_empty() {
-            if let Err(error) = self.open.network.unpublish(&self.publications) {
-                tracing::debug!(%error, "ports were not unpublished: their host is off");
-            }
+        if !self.publications.is_empty()
+            && let Err(error) = self.open.network.unpublish(&self.publications)
+        {
+            tracing::debug!(%error, "ports were not unpublished: their host is off");
         }
-        let _ = self.open.network.detach(&self.host_ifname);
+        for relay in &self.relays {
+            relay.abort();
+        }
+        // The link goes with its sandbox; removing it here would take the kernel twenty milliseconds.
+        let _ = self.open.network.unplug(&self.host_ifname);
         lock(&self.open.addresses).release(self.record.address.0);
     }
 }
 
 impl Attachment {
     /// The place on the default bridge, if there is one.
-    pub fn endpoint(&self) -> Option<&EndpointRecord> {
+    pub(crate) fn endpoint(&self) -> Option<&EndpointRecord> {
         self.on_bridge.as_ref().map(|on_bridge| &on_bridge.record)
     }
 
     /// A descriptor of the namespace.
-    pub fn fd(&self) -> Result<OwnedFd> {
+    pub(crate) fn fd(&self) -> Result<OwnedFd> {
         self.sandbox.try_clone().map(Namespace::into_fd).map_err(|error| failed(&error))
     }
 }
@@ -375,7 +404,9 @@ impl Host {
     }
 
     fn members_on(&self, network: Builtin) -> Vec<NetworkMember> {
-        let on = |mode: &droste_model::network::NetworkMode| mode.network().and_then(|name| self.state.networks.find(name).ok());
+        let on = |mode: &droste_model::network::NetworkMode| {
+            mode.network().and_then(|name| self.state.networks.find(name).ok())
+        };
         let mut members = Vec::new();
         for container in self.state.members() {
             let record = container.record();

@@ -114,7 +114,8 @@ fn request(namespaces: &HostNamespaces, asked: &HostConfig, settings: &Settings)
 /// The container's own limits over the daemon's defaults.
 fn rlimits(asked: &HostConfig, defaults: &[Ulimit]) -> Result<Vec<Rlimit>> {
     let own = asked.resources.ulimits.iter().flatten();
-    let by_name: BTreeMap<&str, &Ulimit> = defaults.iter().chain(own).map(|limit| (limit.name.as_str(), limit)).collect();
+    let by_name: BTreeMap<&str, &Ulimit> =
+        defaults.iter().chain(own).map(|limit| (limit.name.as_str(), limit)).collect();
     let one = |limit: &&Ulimit| {
         Rlimit::new(&limit.name, limit.soft, limit.hard).map_err(|error| Error::invalid(error.to_string()))
     };
@@ -149,7 +150,9 @@ fn named(on_host: &str, in_container: &str, access: Access) -> Result<Vec<(Devic
         Error::invalid(format!("error gathering device information while adding custom device {on_host:?}: {error}"))
     };
     let not_a_device = || {
-        Error::invalid(format!("error gathering device information while adding custom device {on_host:?}: not a device node"))
+        Error::invalid(format!(
+            "error gathering device information while adding custom device {on_host:?}: not a device node"
+        ))
     };
     if std::fs::metadata(on_host).map_err(missing)?.is_dir() {
         let mut below = Vec::new();

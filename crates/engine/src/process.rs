@@ -8,7 +8,12 @@ use droste_runtime::plan::{Capabilities as PlanCapabilities, Process, Rlimit, Se
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A process with the container's privileges.
-pub(crate) fn process(privileges: &Privileges, capabilities: Capabilities, args: Vec<String>, env: Vec<String>) -> Process {
+pub(crate) fn process(
+    privileges: &Privileges,
+    capabilities: Capabilities,
+    args: Vec<String>,
+    env: Vec<String>,
+) -> Process {
     let seccomp = |program: &droste_confine::Program| SeccompProgram {
         instructions: program.bytes(),
         flags: droste_confine::seccomp::FILTER_FLAGS,

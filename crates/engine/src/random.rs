@@ -3,20 +3,20 @@
 use crate::error::{Error, Result};
 
 /// 32 random bytes, for an id.
-pub fn bytes() -> Result<[u8; 32]> {
+pub(crate) fn bytes() -> Result<[u8; 32]> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(|error| Error::hidden("the kernel gives no random bytes", error))?;
     Ok(bytes)
 }
 
 /// A random number.
-pub fn number() -> Result<u64> {
+pub(crate) fn number() -> Result<u64> {
     let bytes = bytes()?;
     Ok(bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
 /// A random UUID (version 4, RFC 9562).
-pub fn uuid() -> Result<String> {
+pub(crate) fn uuid() -> Result<String> {
     use std::fmt::Write;
     let mut bytes = bytes()?;
     bytes[6] = bytes[6] & 0x0f | 0x40;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// A container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ContainerRecord {
+pub(crate) struct ContainerRecord {
     /// Its id.
     pub id: ContainerId,
     /// Its name on its host.
@@ -54,20 +54,20 @@ pub struct ContainerRecord {
 
 impl ContainerRecord {
     /// The program and its arguments.
-    pub fn args(&self) -> Vec<String> {
+    pub(crate) fn args(&self) -> Vec<String> {
         let entrypoint = self.config.entrypoint.iter().flatten();
         entrypoint.chain(self.config.cmd.iter().flatten()).cloned().collect()
     }
 
     /// Whether its socket makes it a host.
-    pub fn is_host(&self) -> bool {
+    pub(crate) fn is_host(&self) -> bool {
         self.socket.as_ref().is_some_and(|socket| socket.grant == Grant::Own)
     }
 }
 
 /// An engine socket in a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Socket {
+pub(crate) struct Socket {
     /// What it acts on.
     pub grant: Grant,
     /// Where in the container it is.
@@ -78,7 +78,7 @@ pub struct Socket {
 
 /// A host's own identity: what must stay the same over restarts of the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct HostRecord {
+pub(crate) struct HostRecord {
     /// The id that `docker info` shows.
     pub engine_id: String,
     /// When the host first became one.
@@ -91,7 +91,7 @@ pub struct HostRecord {
 
 /// What a tag says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TagRecord {
+pub(crate) enum TagRecord {
     /// It names an image.
     Image {
         /// The image's id.
@@ -105,7 +105,7 @@ pub enum TagRecord {
 
 /// A running container's place on its host's default bridge, remembered so that a new daemon finds it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndpointRecord {
+pub(crate) struct EndpointRecord {
     /// Its id.
     pub id: droste_model::id::EndpointId,
     /// The address with the subnet's prefix length.

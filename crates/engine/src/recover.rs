@@ -12,8 +12,8 @@ use droste_confine::Bounds;
 use droste_model::id::ContainerId;
 use droste_model::state::{Exit, State};
 use droste_model::time::Timestamp;
-use droste_runtime::plan::FdIndex;
 use droste_runtime::namespaces::{EnterError, HostNamespaces};
+use droste_runtime::plan::FdIndex;
 use droste_runtime::{Reconnected, Shim};
 
 use crate::container::Container;
@@ -74,7 +74,8 @@ impl Engine {
     /// Finds out what became of a container; true if it has ended since the records were written.
     async fn find_again(self: &Arc<Self>, container: &Arc<Container>) -> bool {
         let state_dir = self.state_dir(&container.id);
-        let was_active = !matches!(container.state(), State::Exited { .. } | State::Created { .. }) || state_dir.exists();
+        let was_active =
+            !matches!(container.state(), State::Exited { .. } | State::Created { .. }) || state_dir.exists();
         if !was_active {
             return false;
         }

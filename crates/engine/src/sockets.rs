@@ -3,6 +3,7 @@
 //! Each container that is granted one gets a socket of its own, in a folder of its own. Its shim holds the listening
 //! descriptor, so that a nested client waits in the backlog while the daemon is away, instead of failing.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -33,8 +34,11 @@ pub(crate) fn open(state_dir: &Path, record: &ContainerRecord) -> Result<(Option
     }
     let path = path(state_dir);
     let made = (|| {
-        std::fs::create_dir_all(path.parent().unwrap_or(state_dir))?;
-        let listener = UnixListener::bind(&path)?;
+        let folder = path.parent().unwrap_or(state_dir);
+        std::fs::create_dir_all(folder)?;
+        // By way of the folder's descriptor, because a socket's address has at most 107 bytes.
+        let folder = std::fs::File::open(folder)?;
+        let listener = UnixListener::bind(format!("/proc/self/fd/{}/{NAME}", folder.as_raw_fd()))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
         listener.set_nonblocking(true)?;
         Ok(listener)

@@ -53,7 +53,7 @@ pub enum StoreError {
 
 /// Which record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Key {
+pub(crate) enum Key {
     /// A container's.
     Container(ContainerId),
     /// A host's.
@@ -82,20 +82,20 @@ impl Key {
 
 /// One change of one record.
 #[derive(Debug)]
-pub struct Change {
+pub(crate) struct Change {
     key: Key,
     value: Option<Vec<u8>>,
 }
 
 impl Change {
     /// Writes a record, new or old.
-    pub fn put(key: Key, record: &impl Serialize) -> Result<Self, StoreError> {
+    pub(crate) fn put(key: Key, record: &impl Serialize) -> Result<Self, StoreError> {
         let value = serde_json::to_vec(record).map_err(|error| StoreError::Write(error.to_string()))?;
         Ok(Self { key, value: Some(value) })
     }
 
     /// Removes a record, if it is there.
-    pub fn remove(key: Key) -> Self {
+    pub(crate) fn remove(key: Key) -> Self {
         Self { key, value: None }
     }
 }
@@ -106,13 +106,13 @@ struct Commit {
 }
 
 /// The store. Dropping it waits until every queued change is committed.
-pub struct Store {
+pub(crate) struct Store {
     commits: Option<mpsc::Sender<Commit>>,
     writer: Option<JoinHandle<()>>,
 }
 
 /// Every record, read when the store is opened.
-pub struct Records<C, H, T> {
+pub(crate) struct Records<C, H, T> {
     /// Containers.
     pub containers: Vec<C>,
     /// Hosts by the text of their id.
@@ -123,15 +123,15 @@ pub struct Records<C, H, T> {
 
 impl Store {
     /// Opens the store, making it if need be, and reads all that it holds.
-    pub fn open<C, H, T>(path: &Path) -> Result<(Self, Records<C, H, T>), StoreError>
+    pub(crate) fn open<C, H, T>(path: &Path) -> Result<(Self, Records<C, H, T>), StoreError>
     where
         C: DeserializeOwned,
         H: DeserializeOwned,
         T: DeserializeOwned,
     {
-        let failed = |cause: redb::Error| StoreError::Open { path: path.display().to_string(), cause: cause.to_string() };
-        let database =
-            Database::builder().set_cache_size(CACHE).create(path).map_err(|error| failed(error.into()))?;
+        let failed =
+            |cause: redb::Error| StoreError::Open { path: path.display().to_string(), cause: cause.to_string() };
+        let database = Database::builder().set_cache_size(CACHE).create(path).map_err(|error| failed(error.into()))?;
         make_tables(&database).map_err(failed)?;
         let records = Records {
             containers: read(&database, CONTAINERS)?.into_iter().map(|(_, record)| record).collect(),
@@ -139,22 +139,23 @@ impl Store {
             tags: read(&database, TAGS)?.into_iter().filter_map(split_tag).collect(),
         };
         let (commits, queue) = mpsc::channel();
-        let writer = std::thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || write_all(&database, &queue))
-            .map_err(|error| StoreError::Open { path: path.display().to_string(), cause: error.to_string() })?;
+        let writer =
+            std::thread::Builder::new()
+                .name("store".to_owned())
+                .spawn(move || write_all(&database, &queue))
+                .map_err(|error| StoreError::Open { path: path.display().to_string(), cause: error.to_string() })?;
         Ok((Self { commits: Some(commits), writer: Some(writer) }, records))
     }
 
     /// Makes changes durable, all or none of them; returns when they are.
-    pub async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    pub(crate) async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let (done, committed) = oneshot::channel();
         self.send(Commit { changes, done: Some(done) })?;
         committed.await.unwrap_or_else(|_| Err(StoreError::Write("the writer has ended".to_owned())))
     }
 
     /// Makes changes durable soon, without waiting: for what the shim's own files tell as well.
-    pub fn queue(&self, changes: Vec<Change>) {
+    pub(crate) fn queue(&self, changes: Vec<Change>) {
         if let Err(error) = self.send(Commit { changes, done: None }) {
             tracing::error!(%error, "a record was lost");
         }
@@ -254,7 +255,10 @@ mod tests {
             assert!(records.containers.is_empty());
             let put = |key, record| Change::put(key, record).unwrap();
             store.commit(vec![put(Key::Container(id.clone()), &"one")]).await.unwrap();
-            store.commit(vec![Change::put(tag("a:1"), &true).unwrap(), Change::put(tag("b"), &true).unwrap()]).await.unwrap();
+            store
+                .commit(vec![Change::put(tag("a:1"), &true).unwrap(), Change::put(tag("b"), &true).unwrap()])
+                .await
+                .unwrap();
             store.queue(vec![Change::put(Key::Host(HostId::Machine), &7u32).unwrap(), Change::remove(tag("b"))]);
         }
         let (_store, records) = open(&path);

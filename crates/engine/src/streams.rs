@@ -22,18 +22,15 @@ impl Host {
             (record.config.tty, record.config.open_stdin)
         };
         let state = container.state();
-        if let State::Running(running) = &state {
-            if running.paused {
-                return Err(Error::conflict(format!("container {at} is paused, unpause the container before attach")));
-            }
+        if let State::Running(running) = &state
+            && running.paused
+        {
+            return Err(Error::conflict(format!("container {at} is paused, unpause the container before attach")));
         }
         if matches!(state, State::Restarting { .. }) {
-            return Err(Error::conflict(format!(
-                "container {at} is restarting, wait until the container is running"
-            )));
+            return Err(Error::conflict(format!("container {at} is restarting, wait until the container is running")));
         }
-        let streams =
-            Streams { stdin: options.stdin && opens_stdin, stdout: options.stdout, stderr: options.stderr };
+        let streams = Streams { stdin: options.stdin && opens_stdin, stdout: options.stdout, stderr: options.stderr };
         let failed = |error: std::io::Error| Error::hidden(format!("container {at} could not be attached to"), error);
         let attachment = match container.shim() {
             Some(shim) => shim.attach(streams).await.map_err(failed)?,

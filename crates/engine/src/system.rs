@@ -95,9 +95,17 @@ impl Host {
             architecture: uname.machine().to_string_lossy().into_owned(),
             cgroup_version: if support.is_v2 { 2 } else { 1 },
             backing_filesystem: backing_filesystem(&settings.data_root),
-            root_dir: if self.level() == 0 { settings.data_root.to_string_lossy().into_owned() } else { "/var/lib/docker".to_owned() },
+            root_dir: if self.level() == 0 {
+                settings.data_root.to_string_lossy().into_owned()
+            } else {
+                "/var/lib/docker".to_owned()
+            },
             runtimes: self.runtimes(),
-            default_runtime: if settings.default_runtime.is_empty() { "droste".to_owned() } else { settings.default_runtime.clone() },
+            default_runtime: if settings.default_runtime.is_empty() {
+                "droste".to_owned()
+            } else {
+                settings.default_runtime.clone()
+            },
             log_driver: settings.log.driver.clone(),
             security_options: vec!["name=seccomp,profile=builtin".to_owned(), "name=cgroupns".to_owned()],
             labels: if self.level() == 0 { settings.labels.clone() } else { Vec::new() },
@@ -123,7 +131,8 @@ impl Host {
 
     fn runtimes(&self) -> BTreeMap<String, String> {
         let settings = self.engine.settings();
-        let configured = settings.runtimes.iter().map(|(name, path)| (name.clone(), path.to_string_lossy().into_owned()));
+        let configured =
+            settings.runtimes.iter().map(|(name, path)| (name.clone(), path.to_string_lossy().into_owned()));
         let own = ("droste".to_owned(), "droste".to_owned());
         if self.level() == 0 { configured.chain([own]).collect() } else { BTreeMap::from([own]) }
     }
@@ -224,10 +233,11 @@ impl Host {
 
     fn leaf_node(&self, container: &Arc<Container>) -> TreeNode {
         let view = self.container(container.id.as_str()).ok();
-        let usage = self.engine.cgroup(container).ok().filter(|_| container.state().running().is_some()).and_then(|group| {
-            let cpu = group.cpu_stats().ok()?.total;
-            Some((cpu, group.memory_stats().ok().flatten().map_or(0, |memory| memory.used())))
-        });
+        let usage =
+            self.engine.cgroup(container).ok().filter(|_| container.state().running().is_some()).and_then(|group| {
+                let cpu = group.cpu_stats().ok()?.total;
+                Some((cpu, group.memory_stats().ok().flatten().map_or(0, |memory| memory.used())))
+            });
         TreeNode {
             host: HostId::Container(container.id.clone()),
             name: container.record().name.to_string(),
@@ -257,7 +267,8 @@ impl Engine {
             let sandbox = HostNamespaces::of(shim.pidfd().as_fd(), shim.pid())
                 .map_err(|error| Error::hidden("the container's network could not be read", error))?
                 .net;
-            let links = droste_network::interface_stats(&droste_network::Namespace::from_fd(sandbox)).unwrap_or_default();
+            let links =
+                droste_network::interface_stats(&droste_network::Namespace::from_fd(sandbox)).unwrap_or_default();
             sample.networks = links.into_iter().map(|link| (link.name, link.stats)).collect();
         }
         Ok(sample)
@@ -274,7 +285,9 @@ impl Engine {
     /// Lets a frozen container's processes go on; one that is not frozen does not mind.
     pub(crate) fn thaw(&self, container: &Container) {
         let frozen = matches!(container.state(), State::Running(Running { paused: true, .. }));
-        let outcome = self.cgroup(container).map(|group| if frozen || group.is_frozen().unwrap_or(false) { group.thaw() } else { Ok(()) });
+        let outcome = self
+            .cgroup(container)
+            .map(|group| if frozen || group.is_frozen().unwrap_or(false) { group.thaw() } else { Ok(()) });
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(container = %container.id, %error, "it was not thawed"),
@@ -288,7 +301,9 @@ impl Engine {
         let mut new = old.clone();
         if let Some(policy) = change.restart_policy {
             if new.host_config.auto_remove && policy.name() != "no" && !policy.name().is_empty() {
-                return Err(Error::conflict("Restart policy cannot be updated because AutoRemove is enabled for the container"));
+                return Err(Error::conflict(
+                    "Restart policy cannot be updated because AutoRemove is enabled for the container",
+                ));
             }
             new.host_config.restart_policy = policy;
         }
@@ -300,7 +315,9 @@ impl Engine {
         if old.state.running().is_some() {
             let limits = self.limits(&new, &container.host.power()?)?;
             let group = self.cgroup(container)?;
-            let failed = |error: droste_cgroup::CgroupError| Error::internal(format!("Cannot update container {}: {error}", old.id));
+            let failed = |error: droste_cgroup::CgroupError| {
+                Error::internal(format!("Cannot update container {}: {error}", old.id))
+            };
             group.limit(&limits).map_err(failed)?;
             if old.is_host() {
                 self.cgroups.get(&group.path().of_host_itself()).limit(&limits).map_err(failed)?;
@@ -313,18 +330,25 @@ impl Engine {
 
     /// Lets go of what the daemon holds; containers run on.
     pub async fn shutdown(&self) {
-        self.store.commit(Vec::new()).await.unwrap_or_else(|error| tracing::error!(%error, "the last records were lost"));
+        self.store
+            .commit(Vec::new())
+            .await
+            .unwrap_or_else(|error| tracing::error!(%error, "the last records were lost"));
     }
 }
 
 /// The host's /etc/os-release.
 fn os_release(host: &HostState) -> BTreeMap<String, String> {
     let read = || {
-        std::fs::read_to_string("/etc/os-release").or_else(|_| std::fs::read_to_string("/usr/lib/os-release")).unwrap_or_default()
+        std::fs::read_to_string("/etc/os-release")
+            .or_else(|_| std::fs::read_to_string("/usr/lib/os-release"))
+            .unwrap_or_default()
     };
     let view = host.power().ok().and_then(|power| power.namespaces.view().ok());
     let text = view.and_then(|view| view.run(read).ok()).unwrap_or_default();
-    let entry = |line: &str| line.split_once('=').map(|(key, value)| (key.to_owned(), value.trim_matches(['"', '\'']).to_owned()));
+    let entry = |line: &str| {
+        line.split_once('=').map(|(key, value)| (key.to_owned(), value.trim_matches(['"', '\'']).to_owned()))
+    };
     text.lines().filter_map(entry).collect()
 }
 

@@ -11,14 +11,14 @@ use crate::error::{Error, Result};
 
 /// A host's containers. Other hosts' containers are not in it, so nothing here can find them.
 #[derive(Default)]
-pub struct Table {
+pub(crate) struct Table {
     by_id: BTreeMap<ContainerId, Arc<Container>>,
     by_name: BTreeMap<ContainerName, ContainerId>,
 }
 
 impl Table {
     /// Finds by full id, then by name with or without a slash, then by unique prefix of an id.
-    pub fn find(&self, typed: &str) -> Result<Arc<Container>> {
+    pub(crate) fn find(&self, typed: &str) -> Result<Arc<Container>> {
         if let Some(container) = self.by_text_id(typed).or_else(|| self.named(typed)) {
             return Ok(Arc::clone(container));
         }
@@ -43,13 +43,8 @@ impl Table {
         self.by_id.iter().filter(move |(id, _)| hex && id.as_str().starts_with(typed)).map(|(_, container)| container)
     }
 
-    /// The container that holds a name.
-    pub fn holder(&self, name: &ContainerName) -> Option<&ContainerId> {
-        self.by_name.get(name)
-    }
-
     /// Reserves a name for a container that is about to be made, or that is renamed.
-    pub fn reserve(&mut self, name: ContainerName, id: ContainerId) -> Result<()> {
+    pub(crate) fn reserve(&mut self, name: ContainerName, id: ContainerId) -> Result<()> {
         if let Some(holder) = self.by_name.get(&name).filter(|holder| **holder != id) {
             return Err(Error::conflict(format!(
                 "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". \
@@ -61,25 +56,25 @@ impl Table {
     }
 
     /// Gives a name back, if the container still holds it.
-    pub fn release(&mut self, name: &ContainerName, id: &ContainerId) {
+    pub(crate) fn release(&mut self, name: &ContainerName, id: &ContainerId) {
         if self.by_name.get(name) == Some(id) {
             self.by_name.remove(name);
         }
     }
 
     /// Adds a container whose name is reserved.
-    pub fn insert(&mut self, container: Arc<Container>) {
+    pub(crate) fn insert(&mut self, container: Arc<Container>) {
         self.by_id.insert(container.id.clone(), container);
     }
 
     /// Forgets a container and its names.
-    pub fn remove(&mut self, id: &ContainerId) {
+    pub(crate) fn remove(&mut self, id: &ContainerId) {
         self.by_id.remove(id);
         self.by_name.retain(|_, holder| holder != id);
     }
 
     /// All containers.
-    pub fn all(&self) -> Vec<Arc<Container>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Container>> {
         self.by_id.values().cloned().collect()
     }
 }

@@ -14,7 +14,7 @@ use crate::record::TagRecord;
 use crate::store::{Change, Key, StoreError};
 
 /// A host's table of names.
-pub struct Tags {
+pub(crate) struct Tags {
     host: HostId,
     view: ImageView,
     parent: Option<Arc<Tags>>,
@@ -23,7 +23,7 @@ pub struct Tags {
 
 /// What a key says on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tagged {
+pub(crate) struct Tagged {
     /// The image's id.
     pub image: String,
     /// When the key was set.
@@ -31,13 +31,13 @@ pub struct Tagged {
 }
 
 /// Whether a key is an image's id rather than a reference.
-pub fn is_id(key: &str) -> bool {
+pub(crate) fn is_id(key: &str) -> bool {
     key.starts_with("sha256:")
 }
 
 impl Tags {
     /// The table of a host over its parent's.
-    pub fn new(host: HostId, view: ImageView, parent: Option<Arc<Tags>>) -> Self {
+    pub(crate) fn new(host: HostId, view: ImageView, parent: Option<Arc<Tags>>) -> Self {
         Self { host, view, parent, own: Mutex::default() }
     }
 
@@ -50,12 +50,12 @@ impl Tags {
     }
 
     /// Puts back what the store remembers.
-    pub fn restore(&self, key: String, record: TagRecord) {
+    pub(crate) fn restore(&self, key: String, record: TagRecord) {
         self.own().insert(key, record);
     }
 
     /// What a key says, here or on the nearest host above that is read through.
-    pub fn get(&self, key: &str) -> Option<Tagged> {
+    pub(crate) fn get(&self, key: &str) -> Option<Tagged> {
         match self.own().get(key) {
             Some(TagRecord::Image { id, at }) => return Some(Tagged { image: id.clone(), at: *at }),
             Some(TagRecord::Hidden) => return None,
@@ -65,7 +65,7 @@ impl Tags {
     }
 
     /// Everything that this host sees.
-    pub fn visible(&self) -> BTreeMap<String, Tagged> {
+    pub(crate) fn visible(&self) -> BTreeMap<String, Tagged> {
         let mut all = self.inherited().map(|parent| parent.visible()).unwrap_or_default();
         for (key, record) in self.own().iter() {
             match record {
@@ -77,7 +77,7 @@ impl Tags {
     }
 
     /// The images that this host itself keeps alive.
-    pub fn held(&self) -> BTreeSet<String> {
+    pub(crate) fn held(&self) -> BTreeSet<String> {
         let image = |record: &TagRecord| match record {
             TagRecord::Image { id, .. } => Some(id.clone()),
             TagRecord::Hidden => None,
@@ -86,7 +86,7 @@ impl Tags {
     }
 
     /// Names an image by references, and holds it. The changes must be committed by the caller.
-    pub fn set(&self, references: &[String], image: &str, at: Timestamp) -> Result<Vec<Change>, StoreError> {
+    pub(crate) fn set(&self, references: &[String], image: &str, at: Timestamp) -> Result<Vec<Change>, StoreError> {
         let mut own = self.own();
         let mut changes = Vec::new();
         for key in references.iter().map(String::as_str).chain([image]) {
@@ -98,7 +98,7 @@ impl Tags {
     }
 
     /// Removes keys from this host's sight: own ones go, inherited ones are hidden.
-    pub fn remove(&self, keys: &[String]) -> Result<Vec<Change>, StoreError> {
+    pub(crate) fn remove(&self, keys: &[String]) -> Result<Vec<Change>, StoreError> {
         let mut changes = Vec::new();
         for key in keys {
             let above = self.inherited().is_some_and(|parent| parent.get(key).is_some());
@@ -116,7 +116,7 @@ impl Tags {
     }
 
     /// The changes that forget the whole table, when its host is removed.
-    pub fn forget(&self) -> Vec<Change> {
+    pub(crate) fn forget(&self) -> Vec<Change> {
         let keys = std::mem::take(&mut *self.own()).into_keys();
         keys.map(|key| Change::remove(Key::Tag(self.host.clone(), key))).collect()
     }

@@ -150,7 +150,9 @@ impl Host {
             }
             let (images, base) = (host.engine.images.clone(), container.image.clone());
             let upper = host.engine.container_dir(&container.id).join("diff");
-            let made = blocking(move || droste_image::commit(&images, base.as_ref(), &upper, &make).map_err(image_error)).await;
+            let made =
+                blocking(move || droste_image::commit(&images, base.as_ref(), &upper, &make).map_err(image_error))
+                    .await;
             if freezes {
                 host.engine.thaw(&container);
             }

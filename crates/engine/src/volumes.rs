@@ -19,13 +19,13 @@ use crate::host::HostState;
 const DATA: &str = "_data";
 
 /// The volumes of all hosts, below one folder: a folder for each host, in it one for each volume.
-pub struct Volumes {
+pub(crate) struct Volumes {
     root: PathBuf,
 }
 
 impl Volumes {
     /// The volumes below a folder.
-    pub fn new(root: PathBuf) -> Self {
+    pub(crate) fn new(root: PathBuf) -> Self {
         Self { root }
     }
 

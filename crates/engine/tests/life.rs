@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use droste_engine::{AttachOptions, Engine, ExecStart, ImportOptions, LogOptions, RemoveOptions, Settings, WaitCondition};
+use droste_engine::{
+    AttachOptions, Engine, ExecStart, ImportOptions, ListenerChange, LogOptions, RemoveOptions, Settings, WaitCondition,
+};
 use droste_model::container::{Config, CreateContainer, ExecConfig, HostConfig};
 
 struct Scratch {
@@ -54,10 +56,7 @@ fn request(name: &str, cmd: &[&str]) -> CreateContainer {
             cmd: Some(cmd.iter().map(|word| (*word).to_owned()).collect()),
             ..Config::default()
         },
-        host: HostConfig {
-            network_mode: droste_model::network::NetworkMode::None,
-            ..HostConfig::default()
-        },
+        host: HostConfig { network_mode: droste_model::network::NetworkMode::None, ..HostConfig::default() },
         networks: BTreeMap::new(),
     }
 }
@@ -112,6 +111,104 @@ async fn runs_logs_execs_and_leaves_nothing() {
     host.remove("two", force).await.unwrap();
     host.remove("one", RemoveOptions::default()).await.unwrap();
     assert!(host.containers().is_empty());
+    for folder in ["data/containers", "exec/containers"] {
+        let left: Vec<_> = std::fs::read_dir(scratch.folder.path().join(folder)).unwrap().collect();
+        assert!(left.is_empty(), "{folder}: {left:?}");
+    }
+}
+
+/// Asks for the engine's socket as everybody does.
+fn with_socket(mut request: CreateContainer) -> CreateContainer {
+    use droste_model::mount::{Mount, MountSource, Propagation};
+    let path = "/var/run/docker.sock";
+    request.host.binds = Some(vec![Mount {
+        source: MountSource::Bind {
+            source: droste_model::path::ClientPath::absolute(path).unwrap(),
+            create: true,
+            non_recursive: false,
+        },
+        target: droste_model::path::ContainerPath::absolute(path).unwrap(),
+        read_only: false,
+        read_only_non_recursive: false,
+        read_only_force_recursive: false,
+        propagation: Propagation::default(),
+        mode: String::new(),
+        typed: Some(format!("{path}:{path}")),
+    }]);
+    request
+}
+
+fn bridged(mut request: CreateContainer) -> CreateContainer {
+    request.host.network_mode = droste_model::network::NetworkMode::Default;
+    request
+}
+
+async fn output_of(host: &droste_engine::Host, name: &str, cmd: &[&str]) -> String {
+    let config = ExecConfig {
+        cmd: cmd.iter().map(|word| (*word).to_owned()).collect(),
+        attach_stdout: true,
+        attach_stderr: true,
+        ..ExecConfig::default()
+    };
+    let id = host.exec_create(name, config).await.unwrap();
+    let mut attached = host.exec_start(id.as_str(), ExecStart::default()).await.unwrap();
+    let mut output = Vec::new();
+    while let Some(piece) = attached.output.recv().await {
+        output.extend_from_slice(&piece.bytes);
+    }
+    String::from_utf8_lossy(&output).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_with_a_socket_is_a_host_three_levels_deep() {
+    droste_network::Namespace::create()
+        .unwrap()
+        .run_in(|| {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            runtime.block_on(three_levels());
+        })
+        .unwrap();
+}
+
+async fn three_levels() {
+    let scratch = Scratch::new();
+    let engine = engine(&scratch).await;
+    let mut listeners = engine.take_listeners().unwrap();
+    let machine = engine.machine();
+    let mut hosts = vec![machine.clone()];
+    for level in 0..2 {
+        let above = hosts[level].clone();
+        above.create(with_socket(bridged(request("host", &["sleep", "1000"])))).await.unwrap();
+        above.start("host").await.unwrap();
+        let Some(ListenerChange::Open { host, .. }) = listeners.recv().await else { panic!("no socket was opened") };
+        assert_eq!(host.level(), level + 1);
+        assert!(host.containers().is_empty());
+        hosts.push(host);
+    }
+    let deepest = &hosts[2];
+    deepest.create(bridged(request("host", &["sleep", "1000"]))).await.unwrap();
+    deepest.start("host").await.unwrap();
+    // The deepest container is a process of every host above, and of none beside.
+    let seen = output_of(&machine, "host", &["ps", "-o", "pid,args"]).await;
+    assert_eq!(seen.matches("sleep 1000").count(), 3, "{seen}");
+    let seen = output_of(deepest, "host", &["ps", "-o", "pid,args"]).await;
+    assert_eq!(seen.matches("sleep 1000").count(), 1, "{seen}");
+    // Names are a host's own; ids of another level are unknown.
+    let outer = machine.container("host").unwrap();
+    assert!(deepest.container(outer.id.as_str()).is_err());
+    assert_eq!(hosts[1].container(outer.id.short()).unwrap().id, outer.id, "SELF answers to its short id");
+    // Subnets do not overlap with the host's own uplink.
+    let subnet = |host: &droste_engine::Host| host.network("bridge").unwrap().subnets[0].0.clone();
+    let subnets: std::collections::BTreeSet<String> = hosts.iter().map(subnet).collect();
+    assert_eq!(subnets.len(), 3, "{subnets:?}");
+    // The outermost dies: everything below ends with it, and is remembered as ended.
+    machine.kill("host", None).await.unwrap();
+    for host in &hosts[1..] {
+        assert!(host.containers().iter().all(|container| container.state.running().is_none()));
+    }
+    machine.start("host").await.unwrap();
+    assert_eq!(hosts[1].containers().len(), 1, "a host that starts again has what it had");
+    machine.remove("host", RemoveOptions { force: true, ..RemoveOptions::default() }).await.unwrap();
     for folder in ["data/containers", "exec/containers"] {
         let left: Vec<_> = std::fs::read_dir(scratch.folder.path().join(folder)).unwrap().collect();
         assert!(left.is_empty(), "{folder}: {left:?}");

@@ -1,0 +1,173 @@
+//! Pulling and pushing for a host: from inside its network namespace, with its resolver, under its own names.
+
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use droste_image::registry::{Auth, Connect, PullOptions, Registry, RegistryError, RegistrySettings};
+use droste_image::{Descriptor, Progress};
+use droste_model::event::EventType;
+use droste_model::platform::Platform;
+use droste_model::reference::Reference;
+use droste_network::Namespace;
+use droste_runtime::namespaces::HostNamespaces;
+
+use crate::error::{Error, Message, Result};
+use crate::host::Host;
+use crate::settings::Settings;
+use crate::transfer::ProgressSink;
+
+/// How long one address of a registry may take to answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What a registry says of a reference.
+#[derive(Clone, Debug)]
+pub struct Distribution {
+    /// The manifest's or index's kind, digest and length.
+    pub descriptor: Descriptor,
+    /// The platforms that it has images for.
+    pub platforms: Vec<Platform>,
+}
+
+/// The answer to a login.
+#[derive(Clone, Debug)]
+pub struct AuthChecked {
+    /// A token that stands for the password; empty if the registry gives none.
+    pub identity_token: String,
+}
+
+fn registry_error(error: RegistryError) -> Error {
+    let text = error.to_string();
+    match error {
+        RegistryError::PullDenied { .. }
+        | RegistryError::ManifestUnknown { .. }
+        | RegistryError::RepositoryUnknown { .. }
+        | RegistryError::NoMatchingPlatform(_) => Error::NotFound(Message::new(text)),
+        RegistryError::Unauthorized(_) => Error::Unauthorized(Message::new(text)),
+        RegistryError::Denied(_) => Error::Forbidden(Message::new(text)),
+        RegistryError::Setting(_) => Error::invalid(text),
+        RegistryError::Store(error) => crate::transfer::image_error(error),
+        _ => Error::internal(text),
+    }
+}
+
+/// Connects as a program on the host would: its resolver files, its network.
+fn connect_on(namespaces: Arc<HostNamespaces>) -> Connect {
+    Arc::new(move |host, port| {
+        let (namespaces, host) = (Arc::clone(&namespaces), host.to_owned());
+        Box::pin(async move {
+            let connected = tokio::task::spawn_blocking(move || connect(&namespaces, &host, port)).await;
+            let stream = connected.map_err(io::Error::other)??;
+            stream.set_nonblocking(true)?;
+            tokio::net::TcpStream::from_std(stream)
+        })
+    })
+}
+
+fn connect(namespaces: &HostNamespaces, host: &str, port: u16) -> io::Result<TcpStream> {
+    let view = namespaces.view()?;
+    let network = Namespace::from_fd(namespaces.net.try_clone()?);
+    let dial = || {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, format!("lookup {host}: no such host"));
+        for address in (host, port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    };
+    let entered = view.run(|| network.run_in(dial)).map_err(io::Error::other)?;
+    entered.map_err(io::Error::other)?
+}
+
+fn registry_settings(settings: &Settings) -> RegistrySettings {
+    let certs: Vec<_> = settings.registry.certs_dir.iter().cloned().collect();
+    let default = RegistrySettings::default();
+    RegistrySettings {
+        insecure: settings.registry.insecure.clone(),
+        mirrors: settings.registry.mirrors.clone(),
+        certs_dirs: if certs.is_empty() { default.certs_dirs } else { certs },
+        downloads: settings.max_concurrent_downloads,
+        uploads: settings.max_concurrent_uploads,
+        ..default
+    }
+}
+
+impl Host {
+    fn registry(&self) -> Result<Registry> {
+        let namespaces = self.state.power()?.namespaces;
+        Ok(Registry::with_connect(registry_settings(&self.engine.settings()), connect_on(namespaces)))
+    }
+
+    /// Pulls an image and names it on this host. Content that the machine has is not fetched again.
+    pub async fn pull(
+        &self,
+        reference: Reference,
+        platform: Option<Platform>,
+        auth: Auth,
+        sink: ProgressSink,
+    ) -> Result<()> {
+        self.require_write()?;
+        let reference = reference.or_latest();
+        let options = PullOptions { auth, platform, ..PullOptions::default() };
+        let registry = self.registry()?;
+        let pulled = registry
+            .pull(&self.engine.images, &reference, &options, Arc::clone(&sink))
+            .await
+            .map_err(registry_error)?;
+        let by_digest = reference.with_digest(pulled.digest);
+        let is_newer =
+            self.state.tags.get(&reference.to_string()).is_none_or(|had| had.image != pulled.image.id().to_string());
+        let mut names = vec![by_digest.to_string()];
+        if reference.tag().is_some() && reference.digest().is_none() {
+            names.push(reference.to_string());
+        }
+        self.set_tags(&pulled.image, &names).await?;
+        sink(Progress::pulled(&reference, is_newer));
+        self.state.emit(EventType::Image, "pull", &reference.familiar(), &[("name", reference.familiar_name())]);
+        Ok(())
+    }
+
+    /// Pushes one tag of this host, or all tags of a repository.
+    pub async fn push(&self, reference: Reference, all_tags: bool, auth: Auth, sink: ProgressSink) -> Result<()> {
+        self.require_write()?;
+        let references = if all_tags { self.tags_of(&reference) } else { vec![reference.clone().or_latest()] };
+        let missing = || {
+            Error::NotFound(Message::new(format!(
+                "An image does not exist locally with the tag: {}",
+                reference.familiar_name()
+            )))
+        };
+        if references.is_empty() {
+            return Err(missing());
+        }
+        let registry = self.registry()?;
+        for reference in references {
+            let tagged = self.state.tags.get(&reference.to_string()).ok_or_else(missing)?;
+            let image = self.find_image(&tagged.image)?;
+            let digest = registry.push(&image, &reference, &auth, Arc::clone(&sink)).await.map_err(registry_error)?;
+            self.set_tags(&image, &[reference.with_digest(digest).to_string()]).await?;
+            self.state.emit(EventType::Image, "push", &reference.familiar(), &[("name", reference.familiar_name())]);
+        }
+        Ok(())
+    }
+
+    fn tags_of(&self, repository: &Reference) -> Vec<Reference> {
+        let visible = self.state.tags.visible().into_keys().filter_map(|key| key.parse::<Reference>().ok());
+        visible.filter(|known| known.tag().is_some() && known.name() == repository.name()).collect()
+    }
+
+    /// What a registry says of a reference.
+    pub async fn distribution(&self, reference: Reference, auth: Auth) -> Result<Distribution> {
+        let inspected = self.registry()?.inspect(&reference.or_latest(), &auth).await.map_err(registry_error)?;
+        Ok(Distribution { descriptor: inspected.descriptor, platforms: inspected.platforms })
+    }
+
+    /// Checks credentials with a registry.
+    pub async fn check_auth(&self, server: &str, auth: Auth) -> Result<AuthChecked> {
+        let token = self.registry()?.check_auth(server, &auth).await.map_err(registry_error)?;
+        Ok(AuthChecked { identity_token: token.unwrap_or_default() })
+    }
+}
