@@ -3,6 +3,7 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use droste_runtime::plan::{CgroupPlan, ExecPlan, FdIndex, Stdio};
@@ -11,9 +12,11 @@ use droste_runtime::plan::{CgroupPlan, ExecPlan, FdIndex, Stdio};
 async fn main() {
     let count: usize = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(50);
     let place = support::Place::new();
+    let groups = make_groups();
     let (mut launches, mut execs, mut shims) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..count {
-        let plan = place.plan(&["sleep", "1000"]);
+        let mut plan = place.plan(&["sleep", "1000"]);
+        plan.cgroup = groups.clone();
         let start = Instant::now();
         shims.push(place.runtime.launch(plan, vec![]).await.expect("launch"));
         launches.push(start.elapsed());
@@ -26,7 +29,7 @@ async fn main() {
             state_dir: state_dir.to_str().expect("text").into(),
             target: FdIndex(0),
             process: support::process(&["true"]),
-            cgroup: CgroupPlan::default(),
+            cgroup: groups.clone(),
             stdio: Stdio::default(),
         };
         let fd = shim.pidfd().try_clone().expect("descriptor");
@@ -44,6 +47,22 @@ async fn main() {
     for shim in &shims {
         shim.signal(9).expect("kill");
         shim.wait().await;
+    }
+    for path in groups.v1_procs.iter().filter_map(|path| Path::new(path).parent()) {
+        std::fs::remove_dir(path).expect("cgroup");
+    }
+}
+
+/// A group in each version 1 hierarchy, so that joining them is measured, too.
+fn make_groups() -> CgroupPlan {
+    let make = |name: &&str| {
+        let path = Path::new("/sys/fs/cgroup").join(name).join("droste-launch-cost");
+        std::fs::create_dir(&path).ok()?;
+        Some(path.join("cgroup.procs").to_str()?.to_owned())
+    };
+    CgroupPlan {
+        v1_procs: ["pids", "freezer", "devices", "cpu", "memory"].iter().filter_map(make).collect(),
+        ..CgroupPlan::default()
     }
 }
 

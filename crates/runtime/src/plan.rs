@@ -440,7 +440,8 @@ pub struct CgroupPlan {
     pub v1_procs: Vec<String>,
     /// A file with an `oom_kill` line: `memory.events` or `memory.oom_control`.
     pub oom_events: Option<String>,
-    /// `cgroup.procs` files that the shim itself goes to.
+    /// `cgroup.procs` files that the shim itself goes to. In version 2 that costs an RCU grace period (about 10 ms);
+    /// a service whose manager ends the daemon alone (systemd's `KillMode=process`) can leave it out.
     pub shim_procs: Vec<String>,
 }
 

@@ -145,7 +145,8 @@ fn rand() -> u32 {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        fs::remove_dir(&self.0).unwrap();
+        let removed = fs::remove_dir(&self.0);
+        assert!(std::thread::panicking() || removed.is_ok(), "{removed:?}");
     }
 }
 
@@ -182,6 +183,40 @@ async fn in_its_control_group_from_the_first_instruction() {
     let exec = place.runtime.exec(exec, vec![shim.pidfd().try_clone().unwrap(), socket]).await.unwrap();
     assert!(collect(&mut attachment).await.stdout.contains("0::/\n"));
     exit(&exec).await;
+    shim.signal(9).unwrap();
+    exit(&shim).await;
+}
+
+/// Version 1 hierarchies, where the machine has some.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_every_hierarchy_with_all_that_it_starts() {
+    let place = Place::new();
+    let names = ["pids", "freezer", "devices", "systemd"];
+    let there: Vec<_> =
+        names.iter().filter(|name| Path::new("/sys/fs/cgroup").join(name).join("tasks").exists()).collect();
+    let groups: Vec<_> = there.iter().map(|name| Group::new(&format!("/sys/fs/cgroup/{name}"))).collect();
+    let mut plan = place.plan(&[
+        "sh",
+        "-c",
+        "cat /proc/self/cgroup; ls /sys/fs/cgroup/pids/tasks /sys/fs/cgroup/systemd/tasks; sleep 1000 & echo ready; wait",
+    ]);
+    plan.namespaces.cgroup = Namespace::Machine;
+    plan.cgroup.v1_procs =
+        groups.iter().map(|group| group.0.join("cgroup.procs").to_str().unwrap().to_owned()).collect();
+    let all = there.iter().map(|name| match **name {
+        "systemd" => ("systemd".to_owned(), vec!["name=systemd".to_owned()]),
+        name => (name.to_owned(), vec![name.to_owned()]),
+    });
+    let source = MountSource::CgroupV1(all.collect());
+    plan.mounts.push(Mount { target: "/sys/fs/cgroup".into(), source, flags: MountFlags::RDONLY });
+    let (shim, mut attachment) = place.attached(plan, vec![]).await.unwrap();
+    let seen = expect(&mut attachment, "ready").await;
+    for group in &groups {
+        assert!(seen.contains(&format!(":/{}\n", group.0.file_name().unwrap().to_str().unwrap())), "{seen}");
+        let procs = fs::read_to_string(group.0.join("cgroup.procs")).unwrap();
+        assert!(procs.lines().count() == 2 && procs.contains(&shim.pid().to_string()), "{procs}");
+    }
+    assert!(there.is_empty() || seen.contains("/sys/fs/cgroup/pids/tasks\n/sys/fs/cgroup/systemd/tasks\n"), "{seen}");
     shim.signal(9).unwrap();
     exit(&shim).await;
 }

@@ -18,7 +18,7 @@ use super::journal::Journal;
 use super::program::Streams;
 use super::pump::{Pump, Token, nonblocking};
 use super::report::{Listener, Report, Step, channel, failure, refusal};
-use super::stage::{Child, Fds, Stage, exec, launch};
+use super::stage::{Child, Fds, Stage, enter_cgroup, exec, launch};
 
 /// How long outputs that other processes hold open are read after the process is dead.
 const GRACE: Duration = Duration::from_secs(2);
@@ -134,7 +134,7 @@ fn detach() -> io::Result<()> {
 }
 
 fn join_cgroups(procs: &[String]) -> Result<(), Failure> {
-    procs.iter().try_for_each(|path| std::fs::write(path, "0").step("enter cgroup", || path.clone()))
+    procs.iter().try_for_each(|path| enter_cgroup(path).step("enter cgroup", || path.clone()))
 }
 
 /// The shim's ends of the process's streams, and the process's.
