@@ -28,13 +28,14 @@ setup-build:
 setup-test: setup-build
 	@scripts/setup test
 	@scripts/clients $(CLIENTS)
+	@scripts/kernel $(TARGET_DIR)/vm >/dev/null
 
 demo: build
 	@scripts/setup demo
 	@$(ROOT) env TARGET_DIR=$(TARGET_DIR) scripts/demo $(DROSTE)
 
 test: build setup-test
-	$(if $(ROOT),env $(RUNNER_NAME)="$(ROOT)") DROSTE_BIN=$(DROSTE) DROSTE_TEST_CLIENTS=$(CLIENTS) scripts/cargo-test --workspace
+	$(if $(ROOT),env $(RUNNER_NAME)="$(ROOT)") DROSTE_BIN=$(DROSTE) DROSTE_TEST_CLIENTS=$(CLIENTS) DROSTE_TEST_KERNEL=$(TARGET_DIR)/vm scripts/cargo-test --workspace
 
 test-against-docker: setup-test
 	@test -n "$$DROSTE_TEST_DOCKER_HOST" || { echo "set DROSTE_TEST_DOCKER_HOST=unix://PATH to a real dockerd" >&2; exit 1; }

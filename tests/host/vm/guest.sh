@@ -1,0 +1,100 @@
+# The cases on pure cgroup v2: launch, limits, OOM, kill, freeze, stats, a nested host.
+# Output begins on a new line, since the console also carries the kernel's words.
+
+case_() {
+  name=$1
+  shift
+  if out=$("$@" 2>&1); then echo "ok $name"; else
+    echo "not ok $name: $out"
+    tail -n 5 /daemon.log
+  fi
+}
+eq() { [ "$1" = "$2" ] || { echo "expected $2, got $1"; return 1; }; }
+d() { droste "$@"; }
+export DOCKER_HOST=unix:///run/droste.sock
+
+droste daemon -H "$DOCKER_HOST" --data-root /var/lib/droste --exec-root /run/droste --pidfile /run/droste.pid >/daemon.log 2>&1 &
+daemon=$!
+tries=0
+until d version >/dev/null 2>&1; do
+  tries=$((tries + 1))
+  [ $tries -lt 300 ] && kill -0 $daemon 2>/dev/null || { echo "not ok the daemon starts"; cat /daemon.log; exit; }
+  sleep 0.2
+done
+echo "ok the daemon starts"
+
+limit() { eq "$(d run --rm $1 base cat /sys/fs/cgroup/$2)" "$3"; }
+version() { eq "$(d info --format '{{.CgroupVersion}}')" 2; }
+import() { d import /image.tar base:latest; }
+launch() { eq "$(d run --rm base echo hello)" hello; }
+code() { d run --rm base sh -c 'exit 7'; eq $? 7; }
+oom() {
+  d run --name oom --memory 20m --memory-swap 20m base sh -c 'head -c 200000000 /dev/zero | tail'
+  eq "$(d inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' oom)" "true 137" && d rm oom
+}
+sleeper() { d run -d --name sleeper base sleep 100000; }
+path() { find /sys/fs/cgroup/droste -type d -name "$(d inspect -f '{{.Id}}' "$1")"; }
+freeze() {
+  d pause sleeper && eq "$(grep frozen "$(path sleeper)/cgroup.events")" "frozen 1" &&
+    d unpause sleeper && eq "$(grep frozen "$(path sleeper)/cgroup.events")" "frozen 0"
+}
+stats() { d stats --no-stream --format '{{.Name}} {{.PIDs}}' sleeper | grep -q 'sleeper 1'; }
+update() { d update --memory 50m --memory-swap 50m sleeper && eq "$(cat "$(path sleeper)/memory.max")" 52428800; }
+executed() { eq "$(d exec sleeper echo in)" in; }
+kill_() { d kill sleeper && eq "$(d wait sleeper)" 137 && d rm sleeper; }
+device() { ! d run --rm base sh -c 'mknod /tmp/kmsg c 1 11 && head -c 1 /tmp/kmsg' && eq "$(d run --rm base sh -c 'head -c 3 /dev/zero | wc -c')" 3; }
+bridge() {
+  d run -d --name web -p 8080:80 base sh -c 'nc -ll -p 80 -e echo served & wait'
+  tries=0
+  until [ "$(nc 127.0.0.1 8080 </dev/null 2>/dev/null)" = served ]; do tries=$((tries + 1)); [ $tries -lt 100 ] || return 1; sleep 0.1; done
+  d rm -f web
+}
+
+host() {
+  d run -d --name host --memory 200m -v /var/run/docker.sock:/var/run/docker.sock base sleep 100000 &&
+    eq "$(d exec host docker run --rm base echo nested)" nested &&
+    d exec host docker run -d --name inner --memory 64m base sleep 100000
+}
+below() {
+  inner=$(d exec host docker inspect -f '{{.Id}}' inner)
+  outer=$(d inspect -f '{{.Id}}' host)
+  find /sys/fs/cgroup/droste -type d -path "*$outer*$inner" | grep -q . && eq "$(cat "$(find /sys/fs/cgroup/droste -type d -name "$inner")/memory.max")" 67108864
+}
+bounded() {
+  # Without a limit of its own, the nested container ends at its host's.
+  d exec host docker run --rm base sh -c 'head -c 400000000 /dev/zero | tail'
+  eq $? 137 && eq "$(d inspect -f '{{.State.Running}}' host)" true
+}
+seen() { eq "$(d exec host cat /sys/fs/cgroup/memory.max)" 209715200; }
+killed() {
+  kill -9 "$(d inspect -f '{{.State.Pid}}' host)"
+  tries=0
+  while find /sys/fs/cgroup/droste -type d -path "*$outer*" 2>/dev/null | grep -q .; do tries=$((tries + 1)); [ $tries -lt 200 ] || return 1; sleep 0.1; done
+  d rm host && eq "$(d ps -aq)" ""
+}
+
+case_ "cgroup version" version
+case_ "import" import
+case_ "launch" launch
+case_ "exit code" code
+case_ "memory limit" limit "--memory 64m" memory.max 67108864
+case_ "swap limit" limit "--memory 64m --memory-swap 100m" memory.swap.max 37748736
+case_ "pids limit" limit "--pids-limit 17" pids.max 17
+case_ "cpu limit" limit "--cpus 0.5" cpu.max "50000 100000"
+case_ "cpu shares" limit "--cpu-shares 2048" cpu.weight 79
+case_ "cpuset" limit "--cpuset-cpus 1" cpuset.cpus 1
+case_ "out of memory" oom
+case_ "a sleeper" sleeper
+case_ "freeze" freeze
+case_ "stats" stats
+case_ "update" update
+case_ "exec" executed
+case_ "kill" kill_
+case_ "devices" device
+case_ "bridge and port" bridge
+case_ "a nested host" host
+case_ "nested group below the host's" below
+case_ "the host's limit holds for the sum" bounded
+case_ "the host sees its limit" seen
+case_ "kill -9 leaves nothing" killed
+echo "all done"
