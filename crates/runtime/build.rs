@@ -13,6 +13,7 @@ const NESTED: &str = "DROSTE_SHIM_BUILD";
 
 fn main() -> Result<(), Box<dyn Error>> {
     for path in [
+        "../../Cargo.lock",
         "build.rs",
         "Cargo.toml",
         "src/lib.rs",

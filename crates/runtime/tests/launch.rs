@@ -461,6 +461,62 @@ async fn the_shim_outlives_the_daemon_and_keeps_what_it_was_given() {
     assert!(matches!(place.runtime.reconnect(&place.path("none")).await.unwrap(), Reconnected::Gone));
 }
 
+/// The daemon is this test's own program, started again and killed with its whole process group.
+#[test]
+fn a_daemon_that_is_killed_takes_nothing_with_it() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if let Some(file) = std::env::var_os("DROSTE_DAEMON") {
+        let file = std::path::PathBuf::from(file);
+        let plan: LaunchPlan = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        runtime.block_on(async {
+            let shim =
+                droste_runtime::Runtime::new(file.with_file_name("run")).unwrap().launch(plan, vec![]).await.unwrap();
+            std::fs::write(file.with_extension("up"), shim.pid().to_string()).unwrap();
+            std::future::pending::<()>().await;
+        });
+    }
+    let place = runtime.block_on(async { Place::new() });
+    let mut plan = place.plan(&["sh", "-c", "echo before; read x; echo got $x; exit 11"]);
+    plan.stdio.open_stdin = true;
+    plan.stdio.log = Some(place.log_of(&plan));
+    let file = place.path("plan.json");
+    std::fs::write(&file, serde_json::to_vec(&plan).unwrap()).unwrap();
+    let mut daemon = std::process::Command::new(std::env::current_exe().unwrap());
+    daemon.args(["--exact", "a_daemon_that_is_killed_takes_nothing_with_it"]).env("DROSTE_DAEMON", &file);
+    let mut daemon = std::os::unix::process::CommandExt::process_group(&mut daemon, 0).spawn().unwrap();
+    while !file.with_extension("up").exists() {
+        assert!(daemon.try_wait().unwrap().is_none(), "the daemon failed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let group = rustix::process::Pid::from_raw(daemon.id() as i32).unwrap();
+    rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+    daemon.wait().unwrap();
+    runtime.block_on(async {
+        let found = place.runtime.reconnect(plan.state_dir.as_ref()).await.unwrap();
+        let Reconnected::Running(shim) = found else { panic!("{found:?}") };
+        let mut attachment = shim.attach(Streams::ALL).await.unwrap();
+        attachment.input.write_all(b"this\n").await.unwrap();
+        expect(&mut attachment, "got this").await;
+        assert_eq!(exit(&shim).await.code, 11);
+    });
+    let log = std::fs::read_to_string(&plan.stdio.log.unwrap().path).unwrap();
+    assert!(log.contains("before") && log.contains("got this"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_run_left_is_not_taken_for_this_ones() {
+    let place = Place::new();
+    let mut plan = place.plan(&["sh", "-c", "exit 1"]);
+    let state = plan.state_dir.clone();
+    place.run(plan.clone()).await.unwrap();
+    drop(std::os::unix::net::UnixListener::bind(format!("{state}/shim.sock")).unwrap());
+    plan.process.args = ["sleep", "1000"].map(String::from).into();
+    let shim = place.runtime.launch(plan, vec![]).await.unwrap();
+    assert!(matches!(place.runtime.reconnect(state.as_ref()).await.unwrap(), Reconnected::Running(_)));
+    shim.signal(9).unwrap();
+    assert_eq!(exit(&shim).await.code, 137);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_exit_while_the_daemon_is_away_is_recorded() {
     let place = Place::new();

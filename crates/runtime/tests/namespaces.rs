@@ -128,6 +128,67 @@ async fn a_stopped_containers_root() {
     assert_eq!(fs::read_dir(place.path("place")).unwrap().count(), 0);
 }
 
+/// Mounts made under a shared bind show on the other side, with a slave one way only, and not at all by default.
+#[tokio::test(flavor = "multi_thread")]
+async fn propagation_is_what_was_asked_for() {
+    use rustix::mount::{MountFlags as Flags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
+    let place = Place::new();
+    let path = place.path("shared");
+    fs::create_dir(&path).unwrap();
+    mount("none", &path, "tmpfs", Flags::empty(), None).unwrap();
+    mount_change(&path, MountPropagationFlags::SHARED).unwrap();
+    let own = HostNamespaces::own().unwrap().view().unwrap();
+    let options = BindOptions { keep_propagation: true, ..RECURSIVE };
+    for (propagation, outwards, inwards) in
+        [(Propagation::Shared, true, true), (Propagation::Slave, false, true), (Propagation::Private, false, false)]
+    {
+        fs::create_dir_all(path.join("in")).unwrap();
+        fs::create_dir_all(path.join("out")).unwrap();
+        let source = own.open_bind_source(&path, options).unwrap();
+        let mut plan = place.plan(&[
+            "sh",
+            "-c",
+            "mount -t tmpfs none /s/out && echo made; read x; grep -c ' /s/in ' /proc/mounts",
+        ]);
+        plan.stdio.open_stdin = true;
+        plan.process.capabilities = Capabilities::all_of(DEFAULT_CAPS | 1 << 21);
+        let bind = MountSource::Bind { mount: FdIndex(0), propagation, recursive_readonly: false };
+        plan.mounts.push(Mount { target: "/s".into(), source: bind, flags: MountFlags::NONE });
+        let (shim, mut attachment) = place.attached(plan, vec![source.mount]).await.unwrap();
+        expect(&mut attachment, "made").await;
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        assert_eq!(mounts.contains("/shared/out "), outwards, "{propagation:?}");
+        mount("none", path.join("in"), "tmpfs", Flags::empty(), None).unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut attachment.input, b"\n").await.unwrap();
+        assert_eq!(collect(&mut attachment).await.stdout.trim(), u8::from(inwards).to_string(), "{propagation:?}");
+        exit(&shim).await;
+        unmount(path.join("in"), UnmountFlags::DETACH).unwrap();
+        if outwards {
+            unmount(path.join("out"), UnmountFlags::DETACH).unwrap();
+        }
+    }
+    unmount(&path, UnmountFlags::DETACH).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_layers_as_docker_has() {
+    let place = Place::new();
+    let mut plan = place.plan(&["sh", "-c", "ls /layer | wc -l; cat /layer/over"]);
+    let mut lowers = Vec::new();
+    for number in 0..126 {
+        let name = format!("l/{number:026}");
+        let layer = place.path("layers").join(&name).join("layer");
+        fs::create_dir_all(&layer).unwrap();
+        fs::write(layer.join(number.to_string()), "").unwrap();
+        fs::write(layer.join("over"), number.to_string()).unwrap();
+        lowers.push(name);
+    }
+    lowers.push("base".into());
+    let Rootfs::Overlay(overlay) = &mut plan.rootfs else { panic!("an overlay") };
+    overlay.lowers = lowers;
+    assert_eq!(place.run(plan).await.unwrap().output.stdout, "127\n0");
+}
+
 struct Group(std::path::PathBuf);
 
 impl Group {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use droste_runtime::plan::Exit;
-use droste_runtime::wire::{self, Inbox, Message, Request, SOCKET_NAME, Status};
+use droste_runtime::wire::{self, EXIT_NAME, Inbox, Message, Request, SOCKET_NAME, Status};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with};
@@ -35,6 +35,13 @@ pub(crate) struct Control {
 impl Control {
     pub(crate) fn new(state_dir: &str, first: OwnedFd) -> io::Result<Self> {
         let path = format!("{state_dir}/{SOCKET_NAME}");
+        // What an earlier run left would be taken for this one's.
+        for left in [&path, &format!("{state_dir}/{EXIT_NAME}")] {
+            match std::fs::remove_file(left) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
         let listener = listen_at(state_dir, &path)?;
         let connections = vec![Connection { socket: first, inbox: Inbox::default(), open: true }];
         Ok(Self { listener, path, connections, held: Vec::new(), pid: 0, pidfd: None })
@@ -156,9 +163,9 @@ fn answer(
 
 fn record(state_dir: &str, exit: Exit) -> io::Result<()> {
     let bytes = wire::frame(&exit, 0)?;
-    let partial = format!("{state_dir}/.{}", wire::EXIT_NAME);
+    let partial = format!("{state_dir}/.{}", EXIT_NAME);
     std::fs::write(&partial, bytes)?;
-    std::fs::rename(partial, format!("{state_dir}/{}", wire::EXIT_NAME))
+    std::fs::rename(partial, format!("{state_dir}/{}", EXIT_NAME))
 }
 
 fn listen_at(state_dir: &str, path: &str) -> io::Result<OwnedFd> {
