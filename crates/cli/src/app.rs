@@ -254,9 +254,7 @@ pub(crate) fn find(words: &[String]) -> Found<'_> {
             _ => Found::Nothing(first.clone()),
         };
     };
-    let named = words
-        .get(1)
-        .and_then(|second| cmd::all().find(|c| c.group == group.name && c.answers_to(second)));
+    let named = words.get(1).and_then(|second| cmd::all().find(|c| c.group == group.name && c.answers_to(second)));
     match named {
         Some(command) => Found::Command(command, format!("droste {first} {}", command.name()), 2),
         None => Found::Group(group, &words[1..]),

@@ -19,7 +19,9 @@ pub(crate) struct Packing {
 
 impl Packing {
     /// Starts a thread that writes an archive.
-    pub(crate) fn start(write: impl FnOnce(&mut Builder<PipeWriter>) -> io::Result<()> + Send + 'static) -> Result<Self> {
+    pub(crate) fn start(
+        write: impl FnOnce(&mut Builder<PipeWriter>) -> io::Result<()> + Send + 'static,
+    ) -> Result<Self> {
         let (reader, end) = io::pipe().map_err(|e| CliError::io("making a pipe", e))?;
         let writer = std::thread::spawn(move || {
             let mut builder = Builder::new(end);
@@ -78,8 +80,10 @@ pub(crate) fn add<W: io::Write>(
         add_one(builder, path, name, &meta, owner).map_err(|e| named(path, e))?;
     }
     if meta.is_dir() {
-        let mut children: Vec<PathBuf> =
-            fs::read_dir(path).map_err(|e| named(path, e))?.map(|entry| entry.map(|e| e.path())).collect::<io::Result<_>>()?;
+        let mut children: Vec<PathBuf> = fs::read_dir(path)
+            .map_err(|e| named(path, e))?
+            .map(|entry| entry.map(|e| e.path()))
+            .collect::<io::Result<_>>()?;
         children.sort();
         for child in children {
             let Some(last) = child.file_name() else { continue };
@@ -89,7 +93,13 @@ pub(crate) fn add<W: io::Write>(
     Ok(())
 }
 
-fn add_one<W: io::Write>(builder: &mut Builder<W>, path: &Path, name: &Path, meta: &fs::Metadata, owner: bool) -> io::Result<()> {
+fn add_one<W: io::Write>(
+    builder: &mut Builder<W>,
+    path: &Path,
+    name: &Path,
+    meta: &fs::Metadata,
+    owner: bool,
+) -> io::Result<()> {
     if name.as_os_str().is_empty() {
         return Ok(());
     }

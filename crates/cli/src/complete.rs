@@ -76,9 +76,7 @@ fn candidates(app: &App, words: &[String]) -> Vec<String> {
     let Ok(parsed) = flags::parse(&globals, before, false) else { return Vec::new() };
     let all = match find(&parsed.args) {
         Found::Command(command, _, used) => of_command(app, command, &parsed.args[used..], typed),
-        Found::Group(group, []) => {
-            cmd::all().filter(|c| c.group == group.name).map(|c| c.name().to_owned()).collect()
-        }
+        Found::Group(group, []) => cmd::all().filter(|c| c.group == group.name).map(|c| c.name().to_owned()).collect(),
         Found::Nothing(_) if parsed.args.is_empty() && typed.starts_with('-') => options(&globals),
         Found::Nothing(_) if parsed.args.is_empty() => top(app),
         _ => Vec::new(),
@@ -156,7 +154,9 @@ fn arguments(app: &App, command: &Command, count: usize) -> Vec<String> {
         ("container", "exec" | "top") if count > 0 => Vec::new(),
         ("container", "run" | "create" | "ls" | "prune") => Vec::new(),
         ("container", "start" | "rm") => containers(app, true),
-        ("container", "inspect" | "logs" | "rename" | "wait" | "commit" | "diff" | "export" | "update") => containers(app, true),
+        ("container", "inspect" | "logs" | "rename" | "wait" | "commit" | "diff" | "export" | "update") => {
+            containers(app, true)
+        }
         ("container", "cp") => containers(app, true).into_iter().map(|name| name + ":").collect(),
         ("container", _) => containers(app, false),
         ("image", "rm" | "inspect" | "history" | "push" | "save" | "tag" | "ls" | "pull") => images(app),

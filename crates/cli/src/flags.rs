@@ -145,9 +145,6 @@ pub(crate) fn parse(flags: &[Flag], args: &[String], interspersed: bool) -> Resu
                 break;
             }
         }
-        if parsed.help {
-            break;
-        }
     }
     Ok(parsed)
 }
@@ -191,7 +188,7 @@ fn parse_cluster(
         let Some(flag) = flags.iter().find(|f| f.short == Some(short)) else {
             if short == 'h' {
                 parsed.help = true;
-                return Ok(());
+                continue;
             }
             return Err(format!("unknown shorthand flag: '{short}' in -{}", &cluster[at..]));
         };

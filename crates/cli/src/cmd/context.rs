@@ -44,11 +44,23 @@ const fn command(
 
 pub(crate) const COMMANDS: &[Command] = &[
     command(&["create"], "[OPTIONS] CONTEXT", "Create a context", CREATE, Arity::Exactly(1), create),
-    command(&["export"], "CONTEXT [FILE|-]", "Export a context to a tar archive FILE or a tar stream on STDOUT.", "",
-        Arity::Between(1, 2), export),
+    command(
+        &["export"],
+        "CONTEXT [FILE|-]",
+        "Export a context to a tar archive FILE or a tar stream on STDOUT.",
+        "",
+        Arity::Between(1, 2),
+        export,
+    ),
     command(&["import"], "CONTEXT FILE|-", "Import a context from a tar file", "", Arity::Exactly(2), import),
-    command(&["inspect"], "[OPTIONS] [CONTEXT] [CONTEXT...]", "Display detailed information on one or more contexts", INSPECT,
-        Arity::Any, show_details),
+    command(
+        &["inspect"],
+        "[OPTIONS] [CONTEXT] [CONTEXT...]",
+        "Display detailed information on one or more contexts",
+        INSPECT,
+        Arity::Any,
+        show_details,
+    ),
     command(&["ls", "list"], "[OPTIONS]", "List contexts", LS, Arity::None, ls),
     command(&["rm", "remove"], "CONTEXT [CONTEXT...]", "Remove one or more contexts", RM, Arity::AtLeast(1), rm),
     command(&["show"], "", "Print the name of the current context", "", Arity::None, show),
@@ -67,7 +79,10 @@ struct Entry {
 impl Row for Entry {
     const TYPE: &'static str = "*formatter.clientContextContext";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
-        ("Name", "NAME"), ("Description", "DESCRIPTION"), ("DockerEndpoint", "DOCKER ENDPOINT"), ("Current", "CURRENT"),
+        ("Name", "NAME"),
+        ("Description", "DESCRIPTION"),
+        ("DockerEndpoint", "DOCKER ENDPOINT"),
+        ("Current", "CURRENT"),
         ("Error", "ERROR"),
     ];
 
@@ -99,13 +114,19 @@ fn ls(app: &App, flags: &Parsed) -> Result<u8> {
         let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
         let name = text(&meta["Name"]);
         let endpoint = text(&meta["Endpoints"]["docker"]["Host"]);
-        rows.push(Entry { current: name == current, description: text(&meta["Metadata"]["Description"]), endpoint, name });
+        rows.push(Entry {
+            current: name == current,
+            description: text(&meta["Metadata"]["Description"]),
+            endpoint,
+            name,
+        });
     }
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     let format = match flags.str("format") {
         "" | "table" if flags.on("quiet") => Format::Lines("{{.Name}}".to_owned()),
         given => {
-            let table = "{{.Name}}{{if eq .Current \"true\"}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}";
+            let table =
+                "{{.Name}}{{if eq .Current \"true\"}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}";
             Format::read(given, "", table)
         }
     };
@@ -179,9 +200,8 @@ struct Wanted {
 fn wanted(given: &[String]) -> Result<Wanted> {
     let mut out = Wanted::default();
     for field in given.iter().flat_map(|text| csv(text)) {
-        let (key, value) = field
-            .split_once('=')
-            .ok_or_else(|| CliError::new(format!("{field} must be formatted as key=value")))?;
+        let (key, value) =
+            field.split_once('=').ok_or_else(|| CliError::new(format!("{field} must be formatted as key=value")))?;
         match key {
             "host" => value.clone_into(&mut out.host),
             "from" => value.clone_into(&mut out.from),
@@ -189,8 +209,8 @@ fn wanted(given: &[String]) -> Result<Wanted> {
             "cert" => out.files.push(("cert.pem", value.into())),
             "key" => out.files.push(("key.pem", value.into())),
             "skip-tls-verify" => {
-                out.skip_verify =
-                    parse_bool(value).ok_or_else(|| CliError::new(format!("skip-tls-verify: invalid value {value:?}")))?;
+                out.skip_verify = parse_bool(value)
+                    .ok_or_else(|| CliError::new(format!("skip-tls-verify: invalid value {value:?}")))?;
             }
             _ => return Err(CliError::new(format!("unrecognized config key: {key}"))),
         }
@@ -289,11 +309,8 @@ fn show_details(app: &App, flags: &Parsed) -> Result<u8> {
     let names = if flags.args.is_empty() { &current[..] } else { &flags.args[..] };
     let store = Store::new(&app.config);
     inspect::write(names, flags.str("format"), |name| {
-        let mut value = if name == DEFAULT {
-            metadata(DEFAULT, "", &default_endpoint(app), false)
-        } else {
-            store.load(name)?
-        };
+        let mut value =
+            if name == DEFAULT { metadata(DEFAULT, "", &default_endpoint(app), false) } else { store.load(name)? };
         let mut files: Vec<String> = fs::read_dir(store.tls_folder(name).join("docker"))
             .into_iter()
             .flatten()
@@ -302,7 +319,9 @@ fn show_details(app: &App, flags: &Parsed) -> Result<u8> {
             .collect();
         files.sort();
         value["TLSMaterial"] = if files.is_empty() { json!({}) } else { json!({"docker": files}) };
-        let place = |path: PathBuf| if name == DEFAULT { "<IN MEMORY>".to_owned() } else { path.to_string_lossy().into_owned() };
+        let place = |path: PathBuf| {
+            if name == DEFAULT { "<IN MEMORY>".to_owned() } else { path.to_string_lossy().into_owned() }
+        };
         value["Storage"] =
             json!({"MetadataPath": place(store.meta_folder(name)), "TLSPath": place(store.tls_folder(name))});
         Ok(value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").into_bytes())

@@ -64,10 +64,23 @@ const fn command(
 }
 
 pub(crate) const COMMANDS: &[Command] = &[
-    command(&["connect"], "[OPTIONS] NETWORK CONTAINER", "Connect a container to a network", CONNECT, Arity::Exactly(2), connect),
+    command(
+        &["connect"],
+        "[OPTIONS] NETWORK CONTAINER",
+        "Connect a container to a network",
+        CONNECT,
+        Arity::Exactly(2),
+        connect,
+    ),
     command(&["create"], "[OPTIONS] NETWORK", "Create a network", CREATE, Arity::Exactly(1), create),
-    command(&["disconnect"], "[OPTIONS] NETWORK CONTAINER", "Disconnect a container from a network", DISCONNECT,
-        Arity::Exactly(2), disconnect),
+    command(
+        &["disconnect"],
+        "[OPTIONS] NETWORK CONTAINER",
+        "Disconnect a container from a network",
+        DISCONNECT,
+        Arity::Exactly(2),
+        disconnect,
+    ),
     command(&["ls", "list"], "[OPTIONS]", "List networks", LS, Arity::None, ls),
     command(&["prune"], "[OPTIONS]", "Remove all unused networks", prune::FLAGS, Arity::None, prune::networks),
     command(&["rm", "remove"], "NETWORK [NETWORK...]", "Remove one or more networks", RM, Arity::AtLeast(1), rm),
@@ -114,8 +127,15 @@ fn ls(app: &App, flags: &Parsed) -> Result<u8> {
 impl Row for Summary {
     const TYPE: &'static str = "*network.networkContext";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
-        ("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE"), ("IPv4", "IPV4"), ("IPv6", "IPV6"),
-        ("Internal", "INTERNAL"), ("Labels", "LABELS"), ("CreatedAt", "CREATED AT"),
+        ("ID", "NETWORK ID"),
+        ("Name", "NAME"),
+        ("Driver", "DRIVER"),
+        ("Scope", "SCOPE"),
+        ("IPv4", "IPV4"),
+        ("IPv6", "IPV6"),
+        ("Internal", "INTERNAL"),
+        ("Labels", "LABELS"),
+        ("CreatedAt", "CREATED AT"),
     ];
 
     fn field(&self, name: &str) -> String {

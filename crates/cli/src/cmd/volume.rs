@@ -55,9 +55,22 @@ pub(crate) const COMMANDS: &[Command] = &[
     command(&["create"], "[OPTIONS] [VOLUME]", "Create a volume", CREATE, Arity::AtMost(1), create),
     command(&["ls", "list"], "[OPTIONS]", "List volumes", LS, Arity::None, ls),
     command(&["prune"], "[OPTIONS]", "Remove unused local volumes", prune::VOLUMES, Arity::None, prune::volumes),
-    command(&["rm", "remove"], "[OPTIONS] VOLUME [VOLUME...]",
-        "Remove one or more volumes. You cannot remove a volume that is in use by a container.", RM, Arity::AtLeast(1), rm),
-    command(&["update"], "[OPTIONS] VOLUME", "Update a volume (cluster volumes only)", UPDATE, Arity::Exactly(1), update),
+    command(
+        &["rm", "remove"],
+        "[OPTIONS] VOLUME [VOLUME...]",
+        "Remove one or more volumes. You cannot remove a volume that is in use by a container.",
+        RM,
+        Arity::AtLeast(1),
+        rm,
+    ),
+    command(
+        &["update"],
+        "[OPTIONS] VOLUME",
+        "Update a volume (cluster volumes only)",
+        UPDATE,
+        Arity::Exactly(1),
+        update,
+    ),
 ];
 
 /// One volume of the list.
@@ -100,8 +113,16 @@ fn ls(app: &App, flags: &Parsed) -> Result<u8> {
 impl Row for Summary {
     const TYPE: &'static str = "*formatter.volumeContext";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
-        ("Name", "VOLUME NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE"), ("Mountpoint", "MOUNTPOINT"), ("Labels", "LABELS"),
-        ("Links", "LINKS"), ("Size", "SIZE"), ("Group", "GROUP"), ("Status", "STATUS"), ("Availability", "AVAILABILITY"),
+        ("Name", "VOLUME NAME"),
+        ("Driver", "DRIVER"),
+        ("Scope", "SCOPE"),
+        ("Mountpoint", "MOUNTPOINT"),
+        ("Labels", "LABELS"),
+        ("Links", "LINKS"),
+        ("Size", "SIZE"),
+        ("Group", "GROUP"),
+        ("Status", "STATUS"),
+        ("Availability", "AVAILABILITY"),
     ];
 
     fn field(&self, name: &str) -> String {

@@ -110,6 +110,15 @@ impl Format {
     }
 }
 
+/// Tries a format on a row, so that a mistake shows even where there is none to print.
+pub(crate) fn check<R: Row + 'static>(row: R, format: &Format) -> Result<()> {
+    let template = Template::parse("", &unescape(format.text()))
+        .map_err(|e| CliError::new(format!("failed to parse template: {e}")))?;
+    template
+        .run(&Val::View(Rc::new(RowView(row))), &mut String::new())
+        .map_err(|e| CliError::new(format!("failed to execute template: {e}")))
+}
+
 /// Writes rows in the wanted format.
 pub(crate) fn write<R: Row + 'static>(rows: Vec<R>, format: &Format) -> Result<()> {
     let text = render(rows, format)?;
@@ -120,11 +129,11 @@ pub(crate) fn write<R: Row + 'static>(rows: Vec<R>, format: &Format) -> Result<(
 /// The rows in the wanted format.
 pub(crate) fn render<R: Row + 'static>(rows: Vec<R>, format: &Format) -> Result<String> {
     let source = unescape(format.text());
-    let template = Template::parse("", &source).map_err(|e| CliError::new(format!("failed to parse template: {e}")))?;
+    let fail = |e| CliError::new(format!("template parsing error: {e}"));
+    let template = Template::parse("", &source).map_err(fail)?;
     let mut out = String::new();
     for row in rows {
         let data = Val::View(Rc::new(RowView(row)));
-        let fail = |e| CliError::new(format!("failed to execute template: {e}"));
         template.run(&data, &mut out).map_err(fail)?;
         out.push('\n');
     }

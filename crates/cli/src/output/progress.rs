@@ -54,13 +54,15 @@ pub(crate) struct Progress {
     lines: Vec<String>,
     /// What the stream said beside the progress.
     pub(crate) aux: Vec<Value>,
+    /// The last words of a stream that is not shown.
+    pub(crate) last: String,
 }
 
 impl Progress {
     pub(crate) fn new(to_stderr: bool, quiet: bool) -> Self {
         let terminal = if to_stderr { terminal::stderr_is_terminal() } else { terminal::stdout_is_terminal() };
         let out = if to_stderr { Fd::Err } else { Fd::Out };
-        Self { out, terminal, quiet, lines: Vec::new(), aux: Vec::new() }
+        Self { out, terminal, quiet, lines: Vec::new(), aux: Vec::new(), last: String::new() }
     }
 
     /// Shows messages until the stream ends; a message about an error is this command's error.
@@ -91,6 +93,9 @@ impl Progress {
             return Ok(());
         }
         if self.quiet {
+            if !message.stream.trim().is_empty() {
+                message.stream.trim().clone_into(&mut self.last);
+            }
             return Ok(());
         }
         let bar = message.detail.as_ref().map(bar).unwrap_or_default();
@@ -218,7 +223,7 @@ mod tests {
     use super::*;
 
     fn progress() -> Progress {
-        Progress { out: Fd::Out, terminal: true, quiet: false, lines: Vec::new(), aux: Vec::new() }
+        Progress { out: Fd::Out, terminal: true, quiet: false, lines: Vec::new(), aux: Vec::new(), last: String::new() }
     }
 
     #[test]

@@ -96,15 +96,15 @@ pub(super) fn parse(name: &str, text: &str) -> Result<Vec<Node>, String> {
     let mut parser = Parser { name, text, pieces: pieces.into_iter(), scope: vec!["$".to_owned()] };
     let (nodes, end) = parser.list(0)?;
     match end {
-        End::Eof => Ok(nodes),
-        End::End => Err(parser.fail(text.len(), "unexpected {{end}}")),
-        End::Else(_) => Err(parser.fail(text.len(), "unexpected {{else}}")),
+        Stop::Text => Ok(nodes),
+        Stop::Closed => Err(parser.fail(text.len(), "unexpected {{end}}")),
+        Stop::Else(_) => Err(parser.fail(text.len(), "unexpected {{else}}")),
     }
 }
 
-enum End {
-    Eof,
-    End,
+enum Stop {
+    Text,
+    Closed,
     Else(Option<Action>),
 }
 
@@ -288,7 +288,7 @@ impl Parser<'_> {
         format!("template: {}:{}: {why}", self.name, line_of(self.text, at))
     }
 
-    fn list(&mut self, depth: usize) -> Result<(Vec<Node>, End), String> {
+    fn list(&mut self, depth: usize) -> Result<(Vec<Node>, Stop), String> {
         if depth > 100 {
             return Err(self.fail(0, "too deeply nested"));
         }
@@ -306,11 +306,11 @@ impl Parser<'_> {
                 _ => String::new(),
             };
             match keyword.as_str() {
-                "end" => return Ok((nodes, End::End)),
+                "end" => return Ok((nodes, Stop::Closed)),
                 "else" => {
                     action.next += 1;
                     let more = action.peek().is_some().then_some(action);
-                    return Ok((nodes, End::Else(more)));
+                    return Ok((nodes, Stop::Else(more)));
                 }
                 "break" => nodes.push(Node::Break),
                 "continue" => nodes.push(Node::Continue),
@@ -324,7 +324,7 @@ impl Parser<'_> {
                 _ => nodes.push(Node::Action(self.whole(action)?)),
             }
         }
-        Ok((nodes, End::Eof))
+        Ok((nodes, Stop::Text))
     }
 
     fn whole(&mut self, mut action: Action) -> Result<Pipe, String> {
@@ -345,9 +345,9 @@ impl Parser<'_> {
         let pipe = self.whole(action)?;
         let (then, end) = self.list(depth + 1)?;
         let other = match end {
-            End::Eof => return Err(self.fail(self.text.len(), "unexpected EOF")),
-            End::End => Vec::new(),
-            End::Else(more) => self.otherwise(keyword, more, depth)?,
+            Stop::Text => return Err(self.fail(self.text.len(), "unexpected EOF")),
+            Stop::Closed => Vec::new(),
+            Stop::Else(more) => self.otherwise(keyword, more, depth)?,
         };
         self.scope.truncate(kept);
         Ok(match keyword {
@@ -364,9 +364,9 @@ impl Parser<'_> {
             return Ok(vec![self.control(keyword, action, depth + 1)?]);
         }
         match self.list(depth + 1)? {
-            (nodes, End::End) => Ok(nodes),
-            (_, End::Else(_)) => Err(self.fail(self.text.len(), "expected end; found {{else}}")),
-            (_, End::Eof) => Err(self.fail(self.text.len(), "unexpected EOF")),
+            (nodes, Stop::Closed) => Ok(nodes),
+            (_, Stop::Else(_)) => Err(self.fail(self.text.len(), "expected end; found {{else}}")),
+            (_, Stop::Text) => Err(self.fail(self.text.len(), "unexpected EOF")),
         }
     }
 

@@ -83,14 +83,15 @@ impl Copy<'_> {
     }
 
     fn stat(&self, container: &str, path: &str) -> Result<Stat> {
-        let response = self.client.send(Request::new("HEAD", Self::url(container, Query::new(), path))).map_err(|e| match e {
-            // A HEAD has no text; these are the daemon's words for the same GET.
-            CliError::Api { status: 404, .. } => CliError::Api {
-                status: 404,
-                message: format!("Could not find the file {path} in container {container}"),
-            },
-            other => other,
-        })?;
+        let response =
+            self.client.send(Request::new("HEAD", Self::url(container, Query::new(), path))).map_err(|e| match e {
+                // A HEAD has no text; these are the daemon's words for the same GET.
+                CliError::Api { status: 404, .. } => CliError::Api {
+                    status: 404,
+                    message: format!("Could not find the file {path} in container {container}"),
+                },
+                other => other,
+            })?;
         let header = response.head.header("x-docker-container-path-stat").unwrap_or("").to_owned();
         self.client.keep(response);
         parse_stat(&header)
@@ -189,7 +190,8 @@ impl Copy<'_> {
 
 fn parse_stat(header: &str) -> Result<Stat> {
     let bytes = STANDARD.decode(header).unwrap_or_default();
-    serde_json::from_slice(&bytes).map_err(|e| CliError::new(format!("unable to decode container path stat header: {e}")))
+    serde_json::from_slice(&bytes)
+        .map_err(|e| CliError::new(format!("unable to decode container path stat header: {e}")))
 }
 
 /// Paths in a container begin at its root; a trailing slash or `/.` keeps its meaning.

@@ -163,7 +163,9 @@ pub(super) fn update(app: &App, flags: &Parsed) -> Result<u8> {
         let path = format!("/containers/{}/update", escape(name));
         let answer: Value = client.call(Request::new("POST", path).json(&body))?;
         let list = answer.get("Warnings").cloned().unwrap_or(json!([]));
-        warnings.borrow_mut().extend(list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
+        warnings
+            .borrow_mut()
+            .extend(list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
         Ok(None)
     });
     for warning in warnings.into_inner() {

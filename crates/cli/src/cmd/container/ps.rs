@@ -88,6 +88,7 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
         "raw" => Format::Lines(RAW.to_owned()),
         given => Format::read(given, app.config.str("psFormat"), &table),
     };
+    list::check(Summary::default(), &format)?;
     let last = if flags.on("latest") { 1 } else { flags.int("last").unwrap_or(-1) };
     let path = Query::new()
         .flag("all", flags.on("all") || last > 0)

@@ -26,7 +26,7 @@ pub(super) const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
 pub(super) fn create(app: &App, flags: &Parsed) -> Result<u8> {
     let flags = &canonical(flags);
     let request = request(app, flags).map_err(|e| usage_failure(app, e))?;
-    let id = make(app, flags, &request).map_err(|e| usage_failure_as(app, e, 1))?;
+    let id = make(app, flags, &request)?;
     println!("{id}");
     Ok(0)
 }
@@ -118,7 +118,9 @@ fn make(app: &App, flags: &Parsed, request: &create::Request) -> Result<String> 
     let path = Query::new().some("name", &request.name).some("platform", &request.platform).on("/containers/create");
     let created: Result<Value> = client.call(Request::new("POST", path.as_str()).json(&request.body));
     let created = match created {
-        Err(CliError::Api { status: 404, message }) if pull == "missing" && message.contains("No such image") => {
+        Err(CliError::Api { status: 404, message })
+            if pull == "missing" && message.to_lowercase().contains("image") =>
+        {
             eprintln!("Unable to find image '{}' locally", familiar(&request.image));
             pull_image(app, &request.image, &request.platform, quiet, true)?;
             client.call(Request::new("POST", path.as_str()).json(&request.body))?
@@ -214,6 +216,13 @@ pub(super) struct Resize<'a> {
 }
 
 impl Resize<'_> {
+    /// Sends a size that is one row too large.
+    pub(super) fn nudge(&self) {
+        if let (true, Some((rows, columns))) = (self.on, terminal::size()) {
+            let _ = self.client.post(format!("{}?h={}&w={columns}", self.path, rows.saturating_add(1)));
+        }
+    }
+
     /// Sends the size; that a process has ended meanwhile is nobody's error.
     pub(super) fn send(&self) {
         if !self.on || !std::io::stdout().is_terminal() {

@@ -32,7 +32,8 @@ pub(super) fn start(app: &App, flags: &Parsed) -> Result<u8> {
         };
         return start_attached(app, flags, name);
     }
-    let query = Query::new().some("checkpoint", flags.str("checkpoint")).some("checkpoint-dir", flags.str("checkpoint-dir"));
+    let query =
+        Query::new().some("checkpoint", flags.str("checkpoint")).some("checkpoint-dir", flags.str("checkpoint-dir"));
     let failed = std::cell::RefCell::new(Vec::new());
     let outcome = each(&flags.args, |name| {
         let done = client.post(query.clone().on(&format!("/containers/{}/start", escape(name))));
@@ -80,13 +81,13 @@ pub(super) fn attach(app: &App, flags: &Parsed) -> Result<u8> {
     let state = &target.value["State"];
     let is = |name: &str| state[name].as_bool().unwrap_or(false);
     if !is("Running") {
-        return Err(CliError::new("cannot attach to a stopped container, start it first"));
+        return Err(CliError::new("You cannot attach to a stopped container, start it first"));
     }
     if is("Paused") {
-        return Err(CliError::new("cannot attach to a paused container, unpause it first"));
+        return Err(CliError::new("You cannot attach to a paused container, unpause it first"));
     }
     if is("Restarting") {
-        return Err(CliError::new("cannot attach to a restarting container, wait until it is running"));
+        return Err(CliError::new("You cannot attach to a restarting container, wait until it is running"));
     }
     let stdin = !flags.on("no-stdin") && target.open_stdin;
     if stdin && target.tty && !terminal::stdin_is_terminal() {
@@ -109,7 +110,12 @@ struct Visit<'a> {
 
 impl Visit<'_> {
     /// Attaches, lets `begin` happen, carries the streams, and answers with the container's exit code.
-    fn run(self, wait: crate::net::client::Pending, begin: impl FnOnce() -> Result<()>, leaving_is_fine: bool) -> Result<u8> {
+    fn run(
+        self,
+        wait: crate::net::client::Pending,
+        begin: impl FnOnce() -> Result<()>,
+        leaving_is_fine: bool,
+    ) -> Result<u8> {
         let id = &self.target.id;
         let tty = self.target.tty;
         let keys = detach_keys(self.app, self.flags);
@@ -126,6 +132,10 @@ impl Visit<'_> {
         let raw = if self.stdin && tty { Some(Raw::enter()?) } else { None };
         begin()?;
         let resize = Resize { client: self.client, path: format!("/containers/{id}/resize"), on: tty };
+        if !leaving_is_fine {
+            // A program that is running already draws its screen anew when the size changes.
+            resize.nudge();
+        }
         resize.send();
         let mut on_signal = |signal: Signal| match signal {
             Signal::SIGWINCH => resize.send(),
@@ -134,8 +144,7 @@ impl Visit<'_> {
             }
         };
         let detach_keys = if tty { parse_detach_keys(&keys)? } else { Vec::new() };
-        let session =
-            Session { stream, early, raw: tty, stdin: self.stdin, detach_keys, signals: signals.as_ref() };
+        let session = Session { stream, early, raw: tty, stdin: self.stdin, detach_keys, signals: signals.as_ref() };
         let end = session.run(&mut on_signal);
         drop(raw);
         match end? {

@@ -21,7 +21,8 @@ pub(super) const FLAGS: &str = "
     - no-stream bool Show the first result only
     - no-trunc bool Show everything in full";
 
-const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}";
+const TABLE: &str =
+    "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}";
 
 /// What is known of one container.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +70,8 @@ fn gather(app: &App, names: &[String], truncate: bool) -> Result<Vec<Sample>> {
     let client = app.client()?;
     let mut pending = Vec::new();
     for name in names {
-        pending.push((name, client.begin(Request::new("GET", format!("/containers/{}/stats?stream=0", escape(name))))?));
+        pending
+            .push((name, client.begin(Request::new("GET", format!("/containers/{}/stats?stream=0", escape(name))))?));
     }
     let mut samples = Vec::new();
     for (name, request) in pending {
@@ -98,7 +100,9 @@ fn watch(app: &App, flags: &Parsed, format: &Format, truncate: bool) -> Result<u
         }
         std::thread::sleep(Duration::from_millis(500));
         let rows: Vec<Sample> = match shared.lock() {
-            Ok(map) => order.iter().map(|name| map.get(name).cloned().unwrap_or_else(|| unknown(name, truncate))).collect(),
+            Ok(map) => {
+                order.iter().map(|name| map.get(name).cloned().unwrap_or_else(|| unknown(name, truncate))).collect()
+            }
             Err(_) => Vec::new(),
         };
         if !follow_new && rows.iter().all(|r| !r.known && r.id == "gone") {
@@ -145,7 +149,10 @@ fn sample(name: &str, value: &Value, truncate: bool) -> Sample {
     let traffic = |key: &str| networks.into_iter().flatten().map(|(_, n)| number(&n[key])).sum();
     let block = |op: &str| {
         let entries = value["blkio_stats"]["io_service_bytes_recursive"].as_array().into_iter().flatten();
-        entries.filter(|e| e["op"].as_str().is_some_and(|o| o.eq_ignore_ascii_case(op))).map(|e| number(&e["value"])).sum()
+        entries
+            .filter(|e| e["op"].as_str().is_some_and(|o| o.eq_ignore_ascii_case(op)))
+            .map(|e| number(&e["value"]))
+            .sum()
     };
     Sample {
         container: name.to_owned(),
@@ -177,8 +184,14 @@ fn cpu(value: &Value) -> f64 {
 impl Row for Sample {
     const TYPE: &'static str = "*container.statsContext";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
-        ("Container", "CONTAINER"), ("Name", "NAME"), ("ID", "CONTAINER ID"), ("CPUPerc", "CPU %"),
-        ("MemUsage", "MEM USAGE / LIMIT"), ("MemPerc", "MEM %"), ("NetIO", "NET I/O"), ("BlockIO", "BLOCK I/O"),
+        ("Container", "CONTAINER"),
+        ("Name", "NAME"),
+        ("ID", "CONTAINER ID"),
+        ("CPUPerc", "CPU %"),
+        ("MemUsage", "MEM USAGE / LIMIT"),
+        ("MemPerc", "MEM %"),
+        ("NetIO", "NET I/O"),
+        ("BlockIO", "BLOCK I/O"),
         ("PIDs", "PIDS"),
     ];
 

@@ -64,7 +64,10 @@ pub(super) fn run(app: &App, words: &Parsed) -> Result<u8> {
         return Err(plugin::replace(app, &path, &args));
     }
     let parsed = flags::parse(&flags::table(FLAGS), &words.args, true).map_err(|why| {
-        CliError::status(125, format!("{why}\n\nUsage:  {0} [OPTIONS] PATH | URL | -\n\nRun '{0} --help' for more information", app.path))
+        CliError::status(
+            125,
+            format!("{why}\n\nUsage:  {0} [OPTIONS] PATH | URL | -\n\nRun '{0} --help' for more information", app.path),
+        )
     })?;
     if parsed.help {
         crate::help::build(&mut io::stdout().lock(), &app.path, FLAGS)?;
@@ -85,7 +88,9 @@ fn use_buildx(app: &App) -> Result<bool> {
         Some(None) => return Err(CliError::new("DOCKER_BUILDKIT environment variable expects boolean value")),
         Some(Some(false)) => return Ok(false),
         Some(Some(true)) if plugin::find(app, "buildx").is_none() => {
-            return Err(CliError::new("BuildKit is enabled but the buildx component is missing or broken: install docker-buildx"));
+            return Err(CliError::new(
+                "BuildKit is enabled but the buildx component is missing or broken: install docker-buildx",
+            ));
         }
         Some(Some(true)) => return Ok(true),
         None => {}
@@ -109,7 +114,9 @@ enum Source {
 fn classic(app: &App, flags: &Parsed, context: &str) -> Result<u8> {
     let source = match context {
         "-" => Source::Stdin,
-        url if url.contains("://") || url.starts_with("git@") || url.starts_with("github.com/") => Source::Remote(url.to_owned()),
+        url if url.contains("://") || url.starts_with("git@") || url.starts_with("github.com/") => {
+            Source::Remote(url.to_owned())
+        }
         path => Source::Folder(PathBuf::from(path)),
     };
     let auth = credentials::header_all(app)?;
@@ -121,7 +128,9 @@ fn classic(app: &App, flags: &Parsed, context: &str) -> Result<u8> {
         Source::Stdin => {
             let mut reader = stdin_context(flags)?;
             let name = if flags.str("file").is_empty() { "Dockerfile" } else { flags.str("file") };
-            client.send(request(query(flags, name, "")).body(Body::Stream { reader: &mut *reader, kind: "application/x-tar" }))?
+            client.send(
+                request(query(flags, name, "")).body(Body::Stream { reader: &mut *reader, kind: "application/x-tar" }),
+            )?
         }
         Source::Folder(folder) => {
             let (name, mut packing) = folder_context(&folder, flags.str("file"))?;
@@ -137,7 +146,7 @@ fn classic(app: &App, flags: &Parsed, context: &str) -> Result<u8> {
     };
     let mut progress = Progress::new(false, quiet);
     progress.follow(response)?;
-    let id = progress.aux.iter().filter_map(|aux| aux["ID"].as_str()).next_back().unwrap_or("").to_owned();
+    let id = progress.aux.iter().filter_map(|aux| aux["ID"].as_str()).next_back().unwrap_or(&progress.last).to_owned();
     if quiet {
         println!("{id}");
     }
@@ -171,9 +180,13 @@ fn query(flags: &Parsed, dockerfile: &str, remote: &str) -> Query {
         query = query.add("cachefrom", &Value::from(cache).to_string());
     }
     query = query.some("cgroupparent", flags.str("cgroup-parent"));
-    for (flag, name) in [("cpu-period", "cpuperiod"), ("cpu-quota", "cpuquota"), ("cpu-shares", "cpushares"),
-        ("cpuset-cpus", "cpusetcpus"), ("cpuset-mems", "cpusetmems")]
-    {
+    for (flag, name) in [
+        ("cpu-period", "cpuperiod"),
+        ("cpu-quota", "cpuquota"),
+        ("cpu-shares", "cpushares"),
+        ("cpuset-cpus", "cpusetcpus"),
+        ("cpuset-mems", "cpusetmems"),
+    ] {
         query = query.some(name, flags.str(flag));
     }
     query = query.add("dockerfile", dockerfile);
@@ -210,7 +223,9 @@ fn stdin_context(flags: &Parsed) -> Result<Box<dyn Read>> {
         }
     }
     head.truncate(size);
-    let packed = head.starts_with(&[0x1f, 0x8b]) || head.starts_with(b"BZh") || head.starts_with(&[0xfd, b'7', b'z', b'X', b'Z']);
+    let packed = head.starts_with(&[0x1f, 0x8b])
+        || head.starts_with(b"BZh")
+        || head.starts_with(&[0xfd, b'7', b'z', b'X', b'Z']);
     if packed || head.get(257..262) == Some(b"ustar") {
         return Ok(Box::new(io::Cursor::new(head).chain(stdin)));
     }
@@ -238,11 +253,13 @@ fn folder_context(folder: &Path, file: &str) -> Result<(String, Packing)> {
         return Err(CliError::new(format!("unable to prepare context: context must be a directory: {shown}")));
     }
     let dockerfile = if file.is_empty() { root.join("Dockerfile") } else { PathBuf::from(file) };
-    let missing = |e: io::Error| CliError::new(format!(
-        "unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat {}: {}",
-        dockerfile.display(),
-        crate::error::io_text(&e)
-    ));
+    let missing = |e: io::Error| {
+        CliError::new(format!(
+            "unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat {}: {}",
+            dockerfile.display(),
+            crate::error::io_text(&e)
+        ))
+    };
     let real = dockerfile.canonicalize().map_err(missing)?;
     let (name, outside) = match real.strip_prefix(&root) {
         Ok(inside) => (inside.to_string_lossy().into_owned(), None),
@@ -254,7 +271,8 @@ fn folder_context(folder: &Path, file: &str) -> Result<(String, Packing)> {
         if let Some(real) = outside {
             builder.append_path_with_name(real, &kept)?;
         }
-        let keep = |path: &Path| path == Path::new(&kept) || path == Path::new(".dockerignore") || !ignore.excludes(path);
+        let keep =
+            |path: &Path| path == Path::new(&kept) || path == Path::new(".dockerignore") || !ignore.excludes(path);
         archive::add(builder, &root, Path::new(""), &keep, false)
     })?;
     Ok((name, packing))

@@ -65,10 +65,7 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
     let images: Vec<Summary> = app.client()?.get(path)?;
     let digests = flags.on("digests") || format.mentions(".Digest");
     let truncate = !flags.on("no-trunc");
-    let mut lines: Vec<Line> = images.into_iter().flat_map(|image| lines(image, digests, truncate)).collect();
-    if flags.on("quiet") && format.mentions("{{.ID}}") {
-        lines.dedup_by(|a, b| a.image.id == b.image.id);
-    }
+    let lines: Vec<Line> = images.into_iter().flat_map(|image| lines(image, digests, truncate)).collect();
     list::write(lines, &format)?;
     Ok(0)
 }

@@ -31,9 +31,9 @@ pub(super) const PRUNE: &str = "
 
 pub(super) fn tag(app: &App, flags: &Parsed) -> Result<u8> {
     let target = &flags.args[1];
-    let reference: Reference = target
-        .parse()
-        .map_err(|e| CliError::new(format!("Error parsing reference: {target:?} is not a valid repository/tag: {e}")))?;
+    let reference: Reference = target.parse().map_err(|e| {
+        CliError::new(format!("Error parsing reference: {target:?} is not a valid repository/tag: {e}"))
+    })?;
     if reference.digest().is_some() {
         return Err(CliError::new("refusing to create a tag with a digest reference"));
     }
@@ -145,8 +145,12 @@ pub(super) fn history(app: &App, flags: &Parsed) -> Result<u8> {
 impl Row for Step {
     const TYPE: &'static str = "*formatter.historyContext";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
-        ("ID", "IMAGE"), ("CreatedSince", "CREATED"), ("CreatedAt", "CREATED AT"), ("CreatedBy", "CREATED BY"),
-        ("Size", "SIZE"), ("Comment", "COMMENT"),
+        ("ID", "IMAGE"),
+        ("CreatedSince", "CREATED"),
+        ("CreatedAt", "CREATED AT"),
+        ("CreatedBy", "CREATED BY"),
+        ("Size", "SIZE"),
+        ("Comment", "COMMENT"),
     ];
 
     fn field(&self, name: &str) -> String {

@@ -74,7 +74,8 @@ pub(super) fn push(app: &App, flags: &Parsed) -> Result<u8> {
         .some("tag", reference.tag().unwrap_or(""))
         .on(&format!("/images/{}/push", escape_path(&reference.name())));
     let auth = credentials::header(app, reference.domain())?;
-    let request = Request::new("POST", path).json(&Value::Object(serde_json::Map::new())).header("X-Registry-Auth", auth);
+    let request =
+        Request::new("POST", path).json(&Value::Object(serde_json::Map::new())).header("X-Registry-Auth", auth);
     let response = app.client()?.send(request)?;
     Progress::new(false, quiet).follow(response)?;
     if quiet {

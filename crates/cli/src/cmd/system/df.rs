@@ -36,7 +36,8 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
         return verbose(&usage);
     }
     let rows = vec![images(&usage), containers(&usage), volumes(&usage), builds(&usage)];
-    let format = Format::read(flags.str("format"), "", "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}");
+    let format =
+        Format::read(flags.str("format"), "", "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}");
     list::write(rows, &format)?;
     Ok(0)
 }
@@ -63,7 +64,14 @@ fn containers(usage: &Value) -> Kind {
     let runs = |c: &&Value| matches!(c["State"].as_str(), Some("running" | "paused" | "restarting"));
     let size: f64 = all.iter().map(|c| number(&c["SizeRw"])).sum();
     let active: f64 = all.iter().filter(runs).map(|c| number(&c["SizeRw"])).sum();
-    Kind { name: "Containers", total: all.len(), active: all.iter().filter(runs).count(), size, reclaimable: size - active, percent: true }
+    Kind {
+        name: "Containers",
+        total: all.len(),
+        active: all.iter().filter(runs).count(),
+        size,
+        reclaimable: size - active,
+        percent: true,
+    }
 }
 
 fn volumes(usage: &Value) -> Kind {
@@ -72,7 +80,14 @@ fn volumes(usage: &Value) -> Kind {
     let used = |v: &&Value| number(&v["UsageData"]["RefCount"]) > 0.0;
     let size: f64 = all.iter().map(bytes).sum();
     let active: f64 = all.iter().filter(used).map(bytes).sum();
-    Kind { name: "Local Volumes", total: all.len(), active: all.iter().filter(used).count(), size, reclaimable: size - active, percent: true }
+    Kind {
+        name: "Local Volumes",
+        total: all.len(),
+        active: all.iter().filter(used).count(),
+        size,
+        reclaimable: size - active,
+        percent: true,
+    }
 }
 
 fn builds(usage: &Value) -> Kind {
@@ -81,13 +96,24 @@ fn builds(usage: &Value) -> Kind {
     let used = |b: &&Value| b["InUse"] == Value::Bool(true);
     let size: f64 = all.iter().filter(own).map(|b| number(&b["Size"])).sum();
     let active: f64 = all.iter().filter(own).filter(used).map(|b| number(&b["Size"])).sum();
-    Kind { name: "Build Cache", total: all.len(), active: all.iter().filter(used).count(), size, reclaimable: size - active, percent: false }
+    Kind {
+        name: "Build Cache",
+        total: all.len(),
+        active: all.iter().filter(used).count(),
+        size,
+        reclaimable: size - active,
+        percent: false,
+    }
 }
 
 impl Row for Kind {
     const TYPE: &'static str = "*formatter.diskUsageContext";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
-        ("Type", "TYPE"), ("TotalCount", "TOTAL"), ("Active", "ACTIVE"), ("Size", "SIZE"), ("Reclaimable", "RECLAIMABLE"),
+        ("Type", "TYPE"),
+        ("TotalCount", "TOTAL"),
+        ("Active", "ACTIVE"),
+        ("Size", "SIZE"),
+        ("Reclaimable", "RECLAIMABLE"),
     ];
 
     fn field(&self, name: &str) -> String {
@@ -113,27 +139,37 @@ fn verbose(usage: &Value) -> Result<u8> {
     let table = |text: &str| Format::Table(text.to_owned());
     let mut out = std::io::stdout().lock();
     let images: Vec<image::Summary> = read(usage, "Images")?;
-    let lines: Vec<image::Line> = images.into_iter().flat_map(|i| image::lines(i, false, true)).collect();
-    let text = list::render(lines, &table(
-        "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
-    ))?;
+    let lines: Vec<image::Line> =
+        images.into_iter().filter_map(|i| image::lines(i, false, true).into_iter().next()).collect();
+    let text = list::render(
+        lines,
+        &table(
+            "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
+        ),
+    )?;
     write!(out, "Images space usage:\n\n{text}")?;
     let mut containers: Vec<container::Summary> = read(usage, "Containers")?;
     containers.iter_mut().for_each(|c| {
         c.truncate = true;
         c.size_root_fs = 0;
     });
-    let text = list::render(containers, &table(
-        "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
-    ))?;
+    let text = list::render(
+        containers,
+        &table(
+            "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
+        ),
+    )?;
     write!(out, "\nContainers space usage:\n\n{text}")?;
     let volumes: Vec<volume::Summary> = read(usage, "Volumes")?;
     let text = list::render(volumes, &table("{{.Name}}\t{{.Links}}\t{{.Size}}"))?;
     write!(out, "\nLocal Volumes space usage:\n\n{text}")?;
     let caches: Vec<Cache> = read(usage, "BuildCache")?;
-    let text = list::render(caches, &table(
-        "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
-    ))?;
+    let text = list::render(
+        caches,
+        &table(
+            "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
+        ),
+    )?;
     write!(out, "\nBuild cache usage: {}\n\n{text}", size(builds(usage).size))?;
     Ok(0)
 }
@@ -156,8 +192,14 @@ struct Cache {
 impl Row for Cache {
     const TYPE: &'static str = "*formatter.buildCacheContext";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
-        ("ID", "CACHE ID"), ("CacheType", "CACHE TYPE"), ("Size", "SIZE"), ("CreatedSince", "CREATED"),
-        ("LastUsedSince", "LAST USED"), ("UsageCount", "USAGE"), ("Shared", "SHARED"), ("InUse", "IN USE"),
+        ("ID", "CACHE ID"),
+        ("CacheType", "CACHE TYPE"),
+        ("Size", "SIZE"),
+        ("CreatedSince", "CREATED"),
+        ("LastUsedSince", "LAST USED"),
+        ("UsageCount", "USAGE"),
+        ("Shared", "SHARED"),
+        ("InUse", "IN USE"),
     ];
 
     fn field(&self, name: &str) -> String {

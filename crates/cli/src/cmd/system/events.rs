@@ -28,9 +28,7 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
         "json" => Some(Template::parse("", "{{json .}}")),
         text => Some(Template::parse("", &unescape(text))),
     };
-    let template = template
-        .transpose()
-        .map_err(|e| CliError::status(64, format!("Error parsing format: {e}")))?;
+    let template = template.transpose().map_err(|e| CliError::status(64, format!("Error parsing format: {e}")))?;
     let path = Query::new()
         .filters(flags.all("filter"))
         .some("since", &moment("since")?)

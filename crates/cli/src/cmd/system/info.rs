@@ -19,7 +19,8 @@ pub(super) const FLAGS: &str = "
 
 pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
     let format = flags.str("format");
-    let wants_client = format.is_empty() || format == "json" || format.contains("ClientInfo") || format.contains("json .}}");
+    let wants_client =
+        format.is_empty() || format == "json" || format.contains("ClientInfo") || format.contains("json .}}");
     let client = if wants_client { client(app) } else { Value::Null };
     let server = app.client().and_then(|c| c.get::<Value>("/info"));
     let mut out = std::io::stdout().lock();
@@ -126,7 +127,9 @@ impl Page {
 fn server_page(info: &Value) -> String {
     let mut page = Page(String::new());
     page.line("Containers", &info["Containers"]);
-    for (label, key) in [(" Running", "ContainersRunning"), (" Paused", "ContainersPaused"), (" Stopped", "ContainersStopped")] {
+    for (label, key) in
+        [(" Running", "ContainersRunning"), (" Paused", "ContainersPaused"), (" Stopped", "ContainersStopped")]
+    {
         page.line(label, &info[key]);
     }
     page.line("Images", &info["Images"]);
@@ -156,14 +159,17 @@ fn texts(value: &Value) -> Vec<String> {
 }
 
 fn runtimes(page: &mut Page, info: &Value) {
-    let mut names: Vec<String> = info["Runtimes"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    let mut names: Vec<String> =
+        info["Runtimes"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
     names.sort();
     if !names.is_empty() {
         page.0.push_str(&format!(" Runtimes: {}\n", names.join(" ")));
     }
     page.line("Default Runtime", &info["DefaultRuntime"]);
     page.line("Init Binary", &info["InitBinary"]);
-    for (label, key) in [("containerd version", "ContainerdCommit"), ("runc version", "RuncCommit"), ("init version", "InitCommit")] {
+    for (label, key) in
+        [("containerd version", "ContainerdCommit"), ("runc version", "RuncCommit"), ("init version", "InitCommit")]
+    {
         page.line(label, &info[key]["ID"]);
     }
 }
@@ -194,7 +200,8 @@ fn machine(page: &mut Page, info: &Value) {
         page.line(label, &info[key]);
     }
     page.line("Total Memory", &binary_size(info["MemTotal"].as_f64().unwrap_or(0.0)).into());
-    for (label, key) in [("Name", "Name"), ("ID", "ID"), ("Docker Root Dir", "DockerRootDir"), ("Debug Mode", "Debug")] {
+    for (label, key) in [("Name", "Name"), ("ID", "ID"), ("Docker Root Dir", "DockerRootDir"), ("Debug Mode", "Debug")]
+    {
         page.line(label, &info[key]);
     }
     for (label, key) in [("HTTP Proxy", "HttpProxy"), ("HTTPS Proxy", "HttpsProxy"), ("No Proxy", "NoProxy")] {

@@ -49,7 +49,9 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
 }
 
 fn warning(all: bool, volumes: bool, filters: &[String]) -> String {
-    let mut text = "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n".to_owned();
+    let mut text =
+        "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n"
+            .to_owned();
     if volumes {
         text.push_str("  - all anonymous volumes not used by at least one container\n");
     }

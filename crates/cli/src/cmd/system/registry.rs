@@ -51,9 +51,7 @@ pub(super) fn login(app: &App, flags: &Parsed) -> Result<u8> {
         if given.username.is_empty() {
             return Err(CliError::new("Must provide --username with --password-stdin"));
         }
-        std::io::stdin()
-            .read_to_string(&mut given.password)
-            .map_err(|e| CliError::io("reading the password", e))?;
+        std::io::stdin().read_to_string(&mut given.password).map_err(|e| CliError::io("reading the password", e))?;
         given.password = given.password.trim_end_matches(['\r', '\n']).to_owned();
     }
     let nothing_given = given.username.is_empty() && given.password.is_empty();
@@ -65,8 +63,7 @@ pub(super) fn login(app: &App, flags: &Parsed) -> Result<u8> {
         }
         None => ask(given, &server)?,
     };
-    let answer: Value =
-        app.client()?.call(Request::new("POST", "/auth").json(&credentials::body(&used, &server)))?;
+    let answer: Value = app.client()?.call(Request::new("POST", "/auth").json(&credentials::body(&used, &server)))?;
     let mut kept = used;
     if let Some(token) = answer["IdentityToken"].as_str().filter(|t| !t.is_empty()) {
         token.clone_into(&mut kept.identity_token);
@@ -144,7 +141,10 @@ pub(super) fn search(app: &App, flags: &Parsed) -> Result<u8> {
 impl Row for Found {
     const TYPE: &'static str = "*registry.searchContext";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
-        ("Name", "NAME"), ("Description", "DESCRIPTION"), ("StarCount", "STARS"), ("IsOfficial", "OFFICIAL"),
+        ("Name", "NAME"),
+        ("Description", "DESCRIPTION"),
+        ("StarCount", "STARS"),
+        ("IsOfficial", "OFFICIAL"),
         ("IsAutomated", "AUTOMATED"),
     ];
 

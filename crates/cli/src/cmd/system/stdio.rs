@@ -7,6 +7,7 @@ use crate::session::Session;
 
 pub(super) fn run(app: &App, _flags: &Parsed) -> Result<u8> {
     let stream = app.endpoint()?.connect()?;
-    Session { stream, early: Vec::new(), raw: true, stdin: true, detach_keys: Vec::new(), signals: None }.run(|_| ())?;
+    Session { stream, early: Vec::new(), raw: true, stdin: true, detach_keys: Vec::new(), signals: None }
+        .run(|_| ())?;
     Ok(0)
 }

@@ -69,7 +69,8 @@ fn completed(server: &Value) -> Value {
     let mut server = server.clone();
     if server["Components"].as_array().is_none_or(Vec::is_empty) {
         let mut details = Map::new();
-        for name in ["ApiVersion", "MinAPIVersion", "GitCommit", "GoVersion", "Os", "Arch", "BuildTime", "Experimental"] {
+        for name in ["ApiVersion", "MinAPIVersion", "GitCommit", "GoVersion", "Os", "Arch", "BuildTime", "Experimental"]
+        {
             let text = server[name].as_str().map_or_else(|| server[name].to_string(), str::to_owned);
             details.insert(name.to_owned(), text.into());
         }
