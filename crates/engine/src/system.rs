@@ -320,7 +320,7 @@ impl Engine {
             };
             group.limit(&limits).map_err(failed)?;
             if old.is_host() {
-                self.cgroups.get(&group.path().of_host_itself()).limit(&limits).map_err(failed)?;
+                self.cgroups.get(&group.path().of_host_itself()).mirror_limits_of(&group).map_err(failed)?;
             }
         }
         container.record().host_config = new.host_config;

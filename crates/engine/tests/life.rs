@@ -3,27 +3,41 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use droste_engine::{
     AttachOptions, Engine, ExecStart, ImportOptions, ListenerChange, LogOptions, RemoveOptions, Settings, WaitCondition,
 };
 use droste_model::container::{Config, CreateContainer, ExecConfig, HostConfig};
 
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Ok(cgroups) =
+            droste_cgroup::Layout::detect().and_then(|layout| droste_cgroup::Cgroups::open(layout, &self.cgroup))
+        {
+            let _ = cgroups.get(cgroups.parent()).remove();
+        }
+    }
+}
+
 struct Scratch {
+    cgroup: String,
     folder: tempfile::TempDir,
 }
 
 impl Scratch {
     fn new() -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests launch containers: run them as root");
-        Self { folder: tempfile::tempdir_in("/var/tmp").unwrap() }
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let cgroup = format!("/droste-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Self { cgroup, folder: tempfile::tempdir_in("/var/tmp").unwrap() }
     }
 
     fn settings(&self) -> Settings {
         Settings {
             data_root: self.folder.path().join("data"),
             exec_root: self.folder.path().join("exec"),
-            cgroup_parent: format!("/droste-test-{}", std::process::id()),
+            cgroup_parent: self.cgroup.clone(),
             ..Settings::default()
         }
     }

@@ -1,0 +1,174 @@
+//! The mounts of a launch plan: the system's own, the engine's files and sockets, and what the client asked for.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use droste_cgroup::{Cgroup, View};
+use droste_confine::Privileges;
+use droste_model::container::{HostConfig, NamespaceMode};
+use droste_model::mount::{MountSource as Wanted, Propagation as WantedPropagation};
+use droste_runtime::namespaces::{BindError, BindOptions};
+use droste_runtime::plan::{FdIndex, Mount, MountFlags, MountSource, Propagation};
+
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::host::Power;
+use crate::launch::Fds;
+use crate::record::ContainerRecord;
+
+impl Engine {
+    /// The engine's own files, the sockets, and what the client asked for, parents first.
+    pub(crate) fn wanted_mounts(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        record: &ContainerRecord,
+        power: &Power,
+        socket: Option<&Path>,
+        fds: &mut Fds,
+    ) -> Result<Vec<Mount>> {
+        let unseen = |error: std::io::Error| Error::hidden("the machine's root could not be entered", error);
+        let machine = self.machine_state().power()?.namespaces.view().map_err(unseen)?;
+        let folder = self.container_dir(&record.id);
+        let mut mounts = Vec::new();
+        let own = |path: &Path, target: &str, flags: MountFlags, fds: &mut Fds| {
+            let source = machine
+                .open_bind_source(path, BindOptions::default())
+                .map_err(|error| Error::hidden(format!("the container's {target} could not be mounted"), error))?;
+            Ok::<Mount, Error>(Mount::bind(fds.add(source.mount), target, flags))
+        };
+        for wanted in &record.mounts {
+            mounts.push(self.wanted_mount(container, wanted, power, fds)?);
+        }
+        for (name, target) in
+            [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")]
+        {
+            if !record.mounts.iter().any(|wanted| wanted.target.as_str() == target) {
+                mounts.push(own(&folder.join(name), target, MountFlags::NONE, fds)?);
+            }
+        }
+        if let (Some(path), Some(granted)) = (socket, &record.socket) {
+            for target in &granted.targets {
+                mounts.push(own(path, target.as_str(), MountFlags::NONE, fds)?);
+            }
+        }
+        mounts.sort_by_key(|mount| mount.target.matches('/').count());
+        Ok(mounts)
+    }
+
+    fn wanted_mount(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        wanted: &droste_model::mount::Mount,
+        power: &Power,
+        fds: &mut Fds,
+    ) -> Result<Mount> {
+        let target = wanted.target.to_string();
+        let mut flags = if wanted.read_only { MountFlags::RDONLY } else { MountFlags::NONE };
+        let source = match &wanted.source {
+            Wanted::Tmpfs { size, mode, options } => {
+                let options = tmpfs_options(*size, *mode, options)?;
+                flags = options.1 | flags;
+                MountSource::Fs { fstype: "tmpfs".to_owned(), options: options.0 }
+            }
+            Wanted::Bind { source, create, non_recursive } => {
+                let options = BindOptions {
+                    create_directory: *create,
+                    non_recursive: *non_recursive,
+                    keep_propagation: !matches!(
+                        wanted.propagation,
+                        WantedPropagation::Private | WantedPropagation::RPrivate
+                    ),
+                };
+                let opened = power
+                    .namespaces
+                    .view()
+                    .map_err(|error| Error::hidden("the host's root could not be entered", error))?
+                    .open_bind_source(Path::new(source.as_str()), options)
+                    .map_err(|error| bind_failed(&error, source.as_str()))?;
+                if opened.read_only {
+                    flags = flags | MountFlags::RDONLY;
+                }
+                bind(fds.add(opened.mount), wanted)
+            }
+            Wanted::Volume { name, no_copy, subpath, .. } => {
+                let name = name.as_ref().ok_or_else(|| Error::internal("a volume has no name"))?;
+                let opened =
+                    self.volumes.open(self, container, name, wanted.target.as_str(), *no_copy, subpath.as_deref())?;
+                bind(fds.add(opened), wanted)
+            }
+            Wanted::Image { reference, .. } => {
+                return Err(Error::NotImplemented(crate::error::Message::new(format!(
+                    "mounts of type image ({reference}) come with a later version of Droste"
+                ))));
+            }
+        };
+        Ok(Mount { target, source, flags })
+    }
+}
+
+/// What every container has mounted before anything that was asked for.
+pub(crate) fn system_mounts(asked: &HostConfig, privileges: &Privileges, cgroup: &Cgroup) -> Vec<Mount> {
+    let mut mounts = vec![Mount::proc(), Mount::dev(), Mount::devpts(), Mount::sysfs(privileges.writable_sysfs)];
+    mounts.push(match cgroup.view() {
+        View::Unified { .. } => Mount::cgroup2(privileges.writable_cgroups),
+        View::Legacy(hierarchies) => Mount {
+            target: "/sys/fs/cgroup".to_owned(),
+            source: MountSource::CgroupV1(
+                hierarchies
+                    .into_iter()
+                    .map(|one| (one.name, one.options.split(',').map(str::to_owned).collect()))
+                    .collect(),
+            ),
+            flags: if privileges.writable_cgroups { MountFlags::NONE } else { MountFlags::RDONLY },
+        },
+    });
+    mounts.push(Mount::mqueue());
+    if asked.ipc_mode != NamespaceMode::None {
+        mounts.push(Mount::shm(u64::try_from(asked.shm_size).unwrap_or(0)));
+    }
+    mounts
+}
+
+fn bind(mount: FdIndex, wanted: &droste_model::mount::Mount) -> MountSource {
+    let propagation = match wanted.propagation {
+        WantedPropagation::Private | WantedPropagation::RPrivate => Propagation::Private,
+        WantedPropagation::Slave | WantedPropagation::RSlave => Propagation::Slave,
+        WantedPropagation::Shared | WantedPropagation::RShared => Propagation::Shared,
+    };
+    MountSource::Bind { mount, propagation, recursive_readonly: !wanted.read_only_non_recursive }
+}
+
+fn bind_failed(error: &BindError, source: &str) -> Error {
+    match error {
+        BindError::Missing { .. } => {
+            Error::invalid(format!("invalid mount config for type \"bind\": bind source path does not exist: {source}"))
+        }
+        error => Error::internal(format!("error while mounting {source}: {error}")),
+    }
+}
+
+/// Options of a tmpfs and the flags among them. Docker's defaults are noexec, nosuid and nodev.
+fn tmpfs_options(size: Option<u64>, mode: Option<u32>, words: &[String]) -> Result<(Vec<String>, MountFlags)> {
+    let mut flags = vec![("noexec", MountFlags::NOEXEC), ("nosuid", MountFlags::NOSUID), ("nodev", MountFlags::NODEV)];
+    let mut options = Vec::new();
+    let mut read_only = MountFlags::NONE;
+    for word in words {
+        match word.as_str() {
+            "exec" | "suid" | "dev" => flags.retain(|(name, _)| name[2..] != **word),
+            "noexec" | "nosuid" | "nodev" | "rw" => {}
+            "ro" => read_only = MountFlags::RDONLY,
+            option
+                if ["size=", "mode=", "uid=", "gid=", "nr_inodes=", "nr_blocks="]
+                    .iter()
+                    .any(|key| option.starts_with(key)) =>
+            {
+                options.push(option.to_owned());
+            }
+            option => return Err(Error::invalid(format!("invalid tmpfs option [{option:?}]"))),
+        }
+    }
+    options.extend(size.map(|bytes| format!("size={bytes}")));
+    options.extend(mode.map(|bits| format!("mode={bits:o}")));
+    Ok((options, flags.into_iter().fold(read_only, |all, (_, flag)| all | flag)))
+}
