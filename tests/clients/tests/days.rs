@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use droste_test_support::Engine;
+use droste_test_support::engine::droste_program;
 use droste_test_support::image::BASE;
 
 use registry::Registry;
@@ -28,14 +29,14 @@ fn clients() -> PathBuf {
 }
 
 /// Runs a day's script; what it prints is shown when it fails.
-fn day(program: &Path, script: &str) {
+fn day(program: &Path, script: &str, client: &Path) {
     let e = Engine::shared();
     let scratch = e.scratch();
     let registry = Registry::start(e, &clients());
     let output = Command::new(program)
         .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("days").join(script))
         .env_remove("DOCKER_CONTEXT")
-        .env("DOCKER", clients().join("bin/docker"))
+        .env("DOCKER", client)
         .env("DOCKER_HOST", e.host())
         .env("DOCKER_SOCKET", e.socket())
         .env("ENGINE_PID", e.pid().to_string())
@@ -51,17 +52,23 @@ fn day(program: &Path, script: &str) {
 
 #[test]
 fn docker_cli() {
-    day(Path::new("bash"), "docker-cli.sh");
+    day(Path::new("bash"), "docker-cli.sh", &clients().join("bin/docker"));
+}
+
+/// `alias docker=droste` is safe: our client does the same day.
+#[test]
+fn droste_cli() {
+    day(Path::new("bash"), "docker-cli.sh", &droste_program());
 }
 
 #[test]
 fn docker_py() {
-    day(&clients().join("py/bin/python"), "docker-py.py");
+    day(&clients().join("py/bin/python"), "docker-py.py", Path::new(""));
 }
 
 #[test]
 fn dockerode() {
-    day(Path::new("node"), "dockerode.js");
+    day(Path::new("node"), "dockerode.js", Path::new(""));
 }
 
 #[test]
