@@ -188,9 +188,13 @@ impl Client {
             if let Ok(response) = exchange(connection, head.clone(), body, no_body) {
                 return Ok(response);
             }
-            return exchange(self.connect()?, head, again, no_body).map_err(|e| broken(&request.path, e));
+            return exchange(self.connect()?, head, again, no_body).map_err(|e| broken(&self.place(request), e));
         }
-        exchange(self.connect()?, head, body, no_body).map_err(|e| broken(&request.path, e))
+        exchange(self.connect()?, head, body, no_body).map_err(|e| broken(&self.place(request), e))
+    }
+
+    fn place(&self, request: &Request<'_>) -> String {
+        format!("{} {}{}", request.method, self.endpoint.url, request.path)
     }
 
     fn connect(&self) -> Result<Connection> {

@@ -117,8 +117,10 @@ mod tests {
         )
         .unwrap();
         let shown = draw(&answer.hosts);
-        let names: Vec<&str> = shown.lines().map(|l| l.split("  ").next().unwrap()).collect();
-        assert_eq!(names, ["HOST / CONTAINER", "◆ machine", "├─ ◆ ci-1", "│  └─ build", "└─ web"]);
-        assert!(shown.contains("0123456789ab   ci:1       running   1.50%     1MiB      80/tcp"));
+        let names: Vec<&str> =
+            shown.lines().map(|l| l.trim_start_matches(['│', ' '])).map(|l| l.split("   ").next().unwrap()).collect();
+        assert_eq!(names, ["HOST / CONTAINER", "◆ machine", "├─ ◆ ci-1", "└─ build", "└─ web"]);
+        assert!(shown.contains("│  └─ build"));
+        assert!(shown.contains("0123456789ab   ci:1      running   1.50%     1MiB      80/tcp"));
     }
 }
