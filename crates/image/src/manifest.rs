@@ -120,7 +120,7 @@ impl Index {
 /// Either, as told by media type and content.
 #[derive(Debug, Clone)]
 pub(crate) enum Document {
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     Index(Index),
 }
 
@@ -154,7 +154,7 @@ impl Document {
         if is_index {
             serde_json::from_slice(raw).map(Self::Index).map_err(|e| error(&e))
         } else {
-            serde_json::from_slice(raw).map(Self::Manifest).map_err(|e| error(&e))
+            serde_json::from_slice(raw).map(|manifest| Self::Manifest(Box::new(manifest))).map_err(|e| error(&e))
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -41,13 +41,13 @@ pub(crate) struct LayerSource<R> {
     hasher: Hasher,
     limit: u64,
     raw: Vec<u8>,
-    out: DeflateEncoder<File>,
+    out: DeflateEncoder<BufWriter<File>>,
 }
 
 impl<R: Read> LayerSource<R> {
     /// Records to `out`; the plain stream may be `limit` bytes long.
     pub(crate) fn new(inner: R, out: File, limit: u64) -> Self {
-        let out = DeflateEncoder::new(out, Compression::new(1));
+        let out = DeflateEncoder::new(BufWriter::with_capacity(FLUSH, out), Compression::new(1));
         Self { inner, hasher: Hasher::new(), limit, raw: Vec::with_capacity(FLUSH), out }
     }
 
@@ -55,7 +55,7 @@ impl<R: Read> LayerSource<R> {
     pub(crate) fn finish(mut self) -> io::Result<(Digest, u64)> {
         self.flush_raw()?;
         self.out.write_all(&[END])?;
-        self.out.finish()?;
+        self.out.finish()?.flush()?;
         let length = self.hasher.length();
         Ok((self.hasher.finish(), length))
     }

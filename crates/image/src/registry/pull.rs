@@ -120,7 +120,7 @@ impl Pull {
 
     async fn manifest(&self, fetched: Fetched) -> Result<Manifest, RegistryError> {
         let index = match fetched.document {
-            Document::Manifest(manifest) => return Ok(manifest),
+            Document::Manifest(manifest) => return Ok(*manifest),
             Document::Index(index) => index,
         };
         let wanted = self.options.platform.clone().unwrap_or_else(Platform::host);
@@ -129,7 +129,7 @@ impl Pull {
         let path = self.session.path(self.reference.path(), &format!("manifests/{}", chosen.digest));
         let raw = self.session.retried(|| self.session.document(path.clone(), chosen)).await?;
         match Document::parse(&chosen.media_type, &raw)? {
-            Document::Manifest(manifest) => Ok(manifest),
+            Document::Manifest(manifest) => Ok(*manifest),
             Document::Index(_) => {
                 Err(RegistryError::protocol(&self.session.endpoint.url(&path), "an index in an index"))
             }

@@ -121,12 +121,12 @@ impl Push {
         let known = self.image.store().known(diff_id);
         if let Some(known) = self.existing(&known).await? {
             (self.sink)(Progress::of(&id, "Layer already exists"));
-            self.note(diff_id, &known);
+            self.note(diff_id, known);
             return Ok(Descriptor::new(&known.media_type, known.digest, known.size));
         }
         if let Some(known) = self.mounted(&known).await? {
             (self.sink)(Progress::of(&id, format!("Mounted from {}", known.repository)));
-            self.note(diff_id, &known);
+            self.note(diff_id, known);
             return Ok(Descriptor::new(&known.media_type, known.digest, known.size));
         }
         let (digest, size) = self.session.retried(|| self.upload_layer(diff_id)).await?;

@@ -365,7 +365,7 @@ fn sparse(numbers: &[u64], size: u64, stored: u64) -> Result<Sparse, TarError> {
         }
         (end, sum) = (next, sum + length);
     }
-    if numbers.len() % 2 != 0 || sum != stored {
+    if !numbers.len().is_multiple_of(2) || sum != stored {
         return Err(TarError::Header("sparse map does not match the stored data"));
     }
     Ok(Sparse { runs, size })
