@@ -163,3 +163,23 @@ async fn following_with_a_tail_goes_on_behind_it() {
     assert!(entries.next().await.unwrap().is_none());
     exit(&shim).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_lines_are_read_though_the_end_is_told_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let line =
+        |text: &str| format!("{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"2026-01-01T00:00:00.5Z\"}}\n");
+    for _ in 0..50 {
+        std::fs::write(&path, line("first")).unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let options = Options { follow: true, ..Options::default() };
+        let mut entries = read(&path, options, async move { drop(stopped.await) });
+        assert_eq!(entries.next().await.unwrap().unwrap().bytes, b"first\n");
+        let mut file = std::fs::File::options().append(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut file, line("last").as_bytes()).unwrap();
+        stop.send(()).unwrap();
+        assert_eq!(entries.next().await.unwrap().expect("the last line").bytes, b"last\n");
+        assert!(entries.next().await.unwrap().is_none());
+    }
+}

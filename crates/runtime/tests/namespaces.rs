@@ -248,6 +248,41 @@ async fn in_its_control_group_from_the_first_instruction() {
     exit(&shim).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_program_decides_what_can_be_opened() {
+    use droste_runtime::sys::bpf::{attach_device_program, load_device_program};
+    let place = Place::new();
+    let group = Group::new(unified());
+    let directory = fs::File::open(&group.0).unwrap();
+    // Is it 1:3? The minor number is the third word of the context: r2 = ctx[8]; r0 = 1; if r2 == 3 exit; r0 = 0; exit.
+    let only_null = [
+        [0x61, 0x12, 8, 0, 0, 0, 0, 0],
+        [0xb7, 0, 0, 0, 1, 0, 0, 0],
+        [0x15, 2, 1, 0, 3, 0, 0, 0],
+        [0xb7, 0, 0, 0, 0, 0, 0, 0],
+        [0x95, 0, 0, 0, 0, 0, 0, 0],
+    ];
+    let nothing = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    let strict = load_device_program(&nothing.concat()).unwrap();
+    attach_device_program(directory.as_fd(), strict.as_fd(), None).unwrap();
+    let program = load_device_program(&only_null.concat()).unwrap();
+    attach_device_program(directory.as_fd(), program.as_fd(), Some(strict.as_fd())).unwrap();
+    let mut plan = place.plan(&["sh", "-c", "echo x > /dev/null && echo null; echo x > /dev/zero"]);
+    // Making nodes asks the program, too.
+    plan.mounts.retain(|mount| mount.target != "/dev");
+    let own = HostNamespaces::own().unwrap().view().unwrap();
+    let dev = own.open_bind_source(Path::new("/dev"), RECURSIVE).unwrap();
+    plan.mounts.insert(1, Mount::bind(FdIndex(0), "/dev", MountFlags::NONE));
+    plan.mounts.retain(|mount| !mount.target.starts_with("/dev/"));
+    (plan.devices, plan.links) = Default::default();
+    plan.cgroup.v2 = Some(group.0.to_str().unwrap().into());
+    let (shim, mut attachment) = place.attached(plan, vec![dev.mount]).await.unwrap();
+    let output = collect(&mut attachment).await;
+    exit(&shim).await;
+    assert_eq!(output.stdout, "null\n", "{output:?}");
+    assert!(output.stderr.contains("/dev/zero: Operation not permitted"), "{output:?}");
+}
+
 /// Version 1 hierarchies, where the machine has some.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_every_hierarchy_with_all_that_it_starts() {
@@ -359,4 +394,22 @@ fn nothing_is_left() {
         let left: Vec<_> = fs::read_dir(container.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
         assert!(left.is_empty() || left == ["exit"], "{left:?}");
     }
+}
+
+/// A root below that of its namespace (a chroot) bounds the look-up as well.
+#[test]
+fn a_chroots_links_stay_in_it() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("root");
+    fs::create_dir_all(root.join("etc")).unwrap();
+    fs::write(root.join("etc/passwd"), "inside").unwrap();
+    symlink("/etc/passwd", root.join("absolute")).unwrap();
+    symlink("../../../../../../etc/passwd", root.join("upwards")).unwrap();
+    let own = HostNamespaces::own().unwrap();
+    let view = MountView { mnt: own.mnt, root: fs::File::open(&root).unwrap().into() };
+    let inside = std::os::unix::fs::MetadataExt::ino(&fs::metadata(root.join("etc/passwd")).unwrap());
+    for path in ["/etc/passwd", "/absolute", "/upwards", "/../../../../etc/passwd"] {
+        assert_eq!(view.open_bind_source(Path::new(path), RECURSIVE).expect(path).ino, inside, "{path}");
+    }
+    assert_eq!(view.run(|| fs::read_to_string("/upwards").unwrap()).unwrap(), "inside");
 }
