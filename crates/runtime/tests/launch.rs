@@ -588,6 +588,25 @@ async fn an_exit_is_told_though_another_process_holds_the_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_descriptor_that_the_daemon_forgot_goes_nowhere() {
+    let place = Place::new();
+    let forgotten = std::fs::File::open("/proc/version").unwrap();
+    rustix::io::fcntl_setfd(&forgotten, rustix::io::FdFlags::empty()).unwrap();
+    let shim = place.runtime.launch(place.plan(&["sleep", "1000"]), vec![]).await.unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", shim.pid())).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim();
+    for pid in [parent, &shim.pid().to_string()] {
+        for fd in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+            let target = std::fs::read_link(fd.path()).unwrap();
+            assert_ne!(target, std::path::Path::new("/proc/version"), "{:?}", fd.path());
+        }
+    }
+    assert_eq!(std::fs::read_dir(format!("/proc/{}/fd", shim.pid())).unwrap().count(), 3);
+    shim.signal(9).unwrap();
+    exit(&shim).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_at_once() {
     let place = Place::new();
     let launched: Vec<_> =

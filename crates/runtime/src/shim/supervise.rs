@@ -55,6 +55,8 @@ pub(crate) fn run() -> i32 {
 
 /// The control connection comes as standard input, and goes where no stream of the container's will be.
 fn take_control() -> io::Result<OwnedFd> {
+    // SAFETY: the program has just begun and has opened nothing; these are the daemon's by oversight.
+    unsafe { droste_runtime::sys::process::close_from(3) }?;
     let control = fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     rustix::stdio::dup2_stdin(rustix::stdio::stdout())?;
     Ok(control)

@@ -107,6 +107,18 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
+/// Closes every descriptor from `first` on.
+///
+/// # Errors
+/// When the kernel is older than 5.9.
+///
+/// # Safety
+/// None of them may be in use by the program.
+pub unsafe fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: nobody uses them (the caller's promise).
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
 /// Makes a new namespace, or a file system context of its own, for the calling thread.
 ///
 /// # Errors
