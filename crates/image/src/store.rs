@@ -10,10 +10,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use droste_model::digest::Digest;
 use droste_model::platform::Platform;
@@ -55,6 +55,8 @@ struct State {
     layers: HashMap<Digest, LayerRecord>,
     next_layer: u64,
     image_pins: HashMap<Digest, usize>,
+    /// Configurations of held images, so that many containers of one image share one.
+    configs: HashMap<Digest, Weak<ImageConfig>>,
     layer_pins: HashMap<Digest, usize>,
 }
 
@@ -104,7 +106,11 @@ struct ImagePin {
 
 impl Drop for ImagePin {
     fn drop(&mut self) {
-        unpin(&mut self.store.lock().image_pins, self.id);
+        let mut state = self.store.lock();
+        unpin(&mut state.image_pins, self.id);
+        if !state.image_pins.contains_key(&self.id) {
+            state.configs.remove(&self.id);
+        }
     }
 }
 
@@ -214,10 +220,17 @@ impl Store {
         };
         let size = record.layers.iter().filter_map(|layer| state.layers.get(layer)).map(|layer| layer.size).sum();
         *state.image_pins.entry(id).or_default() += 1;
+        let shared = state.configs.get(&id).and_then(Weak::upgrade);
         drop(state);
         let pin = Arc::new(ImagePin { store: self.clone(), id });
-        let raw = self.read_blob(id)?;
-        let config = Arc::new(ImageConfig::parse(&raw)?);
+        let config = match shared {
+            Some(config) => config,
+            None => {
+                let config = Arc::new(ImageConfig::parse(&self.read_blob(id)?)?);
+                self.lock().configs.insert(id, Arc::downgrade(&config));
+                config
+            }
+        };
         Ok(Image { pin, config, layers: record.layers.into(), size, parent: record.parent })
     }
 
@@ -449,7 +462,10 @@ impl Store {
         collected.images = unneeded.copied().collect();
         for id in &collected.images {
             for path in [self.record_path(*id), self.blob_path(*id)] {
-                fs::remove_file(&path).at("remove", &path)?;
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).at("remove", &path),
+                    _ => {}
+                }
             }
             state.images.remove(id);
         }
