@@ -1,0 +1,12 @@
+//! From the engine's views to Docker's shapes.
+
+pub(crate) mod container;
+pub(crate) mod image;
+pub(crate) mod network;
+pub(crate) mod stats;
+pub(crate) mod system;
+
+/// A count or size in Docker's signed numbers.
+pub(crate) fn signed(value: impl TryInto<i64>) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
+}

@@ -1,0 +1,108 @@
+//! Attaching to a container, and moving bytes between a client and a process.
+
+use droste_api::frame::{self, Stream};
+use droste_engine::{AttachOptions, Attached, Input, Output, StreamKind};
+
+use crate::call::Call;
+use crate::error::Result;
+use crate::http::{Duplex, Reply};
+use crate::reply::{MULTIPLEXED_STREAM, RAW_STREAM, takeover_head};
+
+/// How much of a client's input is moved at a time.
+const PIECE: usize = 32 << 10;
+
+pub(crate) fn stream_of(kind: StreamKind) -> Stream {
+    match kind {
+        StreamKind::Stdin => Stream::Stdin,
+        StreamKind::Stdout => Stream::Stdout,
+        StreamKind::Stderr => Stream::Stderr,
+        StreamKind::SystemError => Stream::SystemError,
+    }
+}
+
+pub(crate) async fn attach(call: Call) -> Result<Reply> {
+    let Call { ref query, .. } = call;
+    let options = AttachOptions {
+        stdin: query.flag("stdin"),
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+        stream: query.flag("stream"),
+        logs: query.flag("logs"),
+        detach_keys: query.given("detachKeys").filter(|keys| !keys.is_empty()).map(str::to_owned),
+    };
+    let attached = call.host.attach(&call.parameter, options).await?;
+    hand_over(call, attached, None).await
+}
+
+/// Gives the connection to a process's streams; `complaint` is written first. Does not return.
+pub(crate) async fn hand_over(call: Call, attached: Attached, complaint: Option<String>) -> Result<Reply> {
+    // 1.42: "the Content-Type of attach and exec says whether the stream is multiplexed".
+    let multiplexed = !attached.tty && call.version.at_least(42);
+    let head = takeover_head(call.wants_upgrade(), if multiplexed { MULTIPLEXED_STREAM } else { RAW_STREAM });
+    let never = call.takeover.take(head, move |duplex| pass(duplex, attached, complaint)).await;
+    match never {}
+}
+
+/// Passes bytes in both directions until the output ends, the client is gone, or it detaches.
+async fn pass(duplex: Duplex, attached: Attached, complaint: Option<String>) {
+    let Duplex { mut reader, mut writer, socket } = duplex;
+    let Attached { tty, input, mut output } = attached;
+    let input_task = async move {
+        if let Some(input) = input {
+            feed(&mut reader, input).await;
+        }
+        // The end of the input does not end the output.
+        std::future::pending::<()>().await;
+    };
+    let output_task = async {
+        if let Some(text) = complaint {
+            let bytes = text.into_bytes();
+            let stream = StreamKind::Stdout;
+            write(&mut writer, tty, &Output { stream, bytes: bytes.into() }).await?;
+        }
+        while let Some(piece) = output.recv().await {
+            write(&mut writer, tty, &piece).await?;
+        }
+        writer.end().await
+    };
+    tokio::select! {
+        () = input_task => {}
+        result = output_task => {
+            if let Err(error) = result {
+                tracing::debug!(%error, "an attached client went away");
+            }
+        }
+        () = socket.gone(false) => tracing::debug!("an attached client went away"),
+    }
+}
+
+async fn write(writer: &mut crate::http::Writer, tty: bool, piece: &Output) -> std::io::Result<()> {
+    if tty {
+        return writer.send(&[], &piece.bytes).await;
+    }
+    // The pieces of a process's output are far below 4 GiB.
+    let length = u32::try_from(piece.bytes.len()).unwrap_or(u32::MAX);
+    writer.send(&frame::head(stream_of(piece.stream), length), &piece.bytes).await
+}
+
+/// Feeds a process with what the client sends, until one of them is done.
+async fn feed(reader: &mut crate::http::Reader, mut input: Input) {
+    loop {
+        match reader.read(PIECE).await {
+            Ok(bytes) if bytes.is_empty() => break,
+            Ok(bytes) => {
+                if let Err(error) = input.write(&bytes).await {
+                    tracing::debug!(%error, "a process takes no more input");
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "an attached client went away");
+                break;
+            }
+        }
+    }
+    if let Err(error) = input.close().await {
+        tracing::debug!(%error, "a process's input could not be closed");
+    }
+}

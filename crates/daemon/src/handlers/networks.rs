@@ -1,0 +1,70 @@
+//! Networks and volumes, as far as they are listed and inspected.
+
+use droste_api::RequestError;
+use droste_api::filters::Filters;
+use droste_api::wire::VolumeList;
+use droste_engine::NetworkView;
+use hyper::StatusCode;
+
+use crate::call::Call;
+use crate::dress;
+use crate::error::{Failure, Result};
+use crate::http::Reply;
+use crate::reply;
+
+const NETWORK_FILTERS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
+
+pub(crate) async fn list(call: Call) -> Result<Reply> {
+    let filters = call.filters(&NETWORK_FILTERS)?;
+    check(&filters)?;
+    // 1.28: "GET /networks does not return the containers any more".
+    let with_containers = call.version.below(28);
+    let networks: Vec<_> = call
+        .host
+        .networks()
+        .iter()
+        .filter(|view| fits(&filters, view))
+        .map(|view| dress::network::network(view, with_containers))
+        .collect();
+    Ok(reply::json(&networks))
+}
+
+fn check(filters: &Filters) -> Result<()> {
+    if filters.flag("dangling").is_err() {
+        let text = "invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \"0\")";
+        return Err(Failure::new(StatusCode::BAD_REQUEST, text));
+    }
+    match filters.values("type").find(|value| !matches!(*value, "builtin" | "custom")) {
+        Some(value) => Err(RequestError::server(format!("invalid filter: 'type'='{value}'")).into()),
+        None => Ok(()),
+    }
+}
+
+fn fits(filters: &Filters, view: &NetworkView) -> bool {
+    // The three networks of a host are built in, and nothing makes others so far.
+    filters.exact("driver", &view.driver)
+        && filters.any("name", |value| view.name.contains(value))
+        && filters.any("id", |value| view.id.as_str().contains(value))
+        && filters.labels("label", &Default::default())
+        && filters.exact("scope", "local")
+        && filters.exact("type", "builtin")
+        && filters.flag("dangling").ok().flatten() != Some(true)
+}
+
+pub(crate) async fn inspect(call: Call) -> Result<Reply> {
+    let scope = call.query.get("scope");
+    let view = call.host.network(&call.parameter)?;
+    if !matches!(scope, "" | "local") {
+        return Err(Failure::new(StatusCode::NOT_FOUND, format!("network {} not found", call.parameter)));
+    }
+    Ok(reply::json(&dress::network::network(&view, true)))
+}
+
+pub(crate) async fn volumes(call: Call) -> Result<Reply> {
+    call.filters(&["dangling", "driver", "label", "name"])?.flag("dangling")?;
+    Ok(reply::json(&VolumeList { volumes: Some(Vec::new()), warnings: None }))
+}
+
+pub(crate) async fn volume(call: Call) -> Result<Reply> {
+    Err(Failure::new(StatusCode::NOT_FOUND, format!("get {}: no such volume", call.parameter)))
+}

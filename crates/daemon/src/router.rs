@@ -1,0 +1,246 @@
+//! From a request to its handler: host, version, route, grant.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use droste_api::query::Query;
+use droste_api::routes::{Answer, Effect, Match, Method, Operation, find};
+use droste_api::version::split_path;
+use droste_engine::{Engine, Host};
+use hyper::StatusCode;
+use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use percent_encoding::percent_decode_str;
+use tracing::Instrument;
+
+use crate::call::Call;
+use crate::error::{Failure, Result};
+use crate::handlers;
+use crate::http::{Bytes, Exchange, Reply, ReplyBody};
+use crate::reply;
+
+const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
+                             connect this node to swarm and try again.";
+
+/// Names the host that a request acts on, below the machine. Only the machine's own sockets listen to it.
+const AT_HEADER: &str = "droste-at";
+
+/// What a listener's connections may act on.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    /// The host.
+    pub(crate) host: Host,
+    /// The engine, for the machine's administrator, who may act on any host below.
+    pub(crate) engine: Option<Arc<Engine>>,
+}
+
+static REQUESTS: AtomicU64 = AtomicU64::new(1);
+
+/// Answers a request.
+pub(crate) async fn answer(entry: Entry, exchange: Exchange) -> Reply {
+    let request = REQUESTS.fetch_add(1, Ordering::Relaxed);
+    let span =
+        tracing::debug_span!("request", id = request, method = %exchange.head.method, path = exchange.head.uri.path());
+    let outcome = route(entry, exchange).instrument(span.clone()).await;
+    let _in_span = span.enter();
+    let mut reply = outcome.unwrap_or_else(|failure| {
+        let Failure { status, message, log } = &failure;
+        if status.is_server_error() {
+            tracing::error!(status = status.as_u16(), cause = log.as_deref(), "{message}");
+        } else {
+            tracing::debug!(status = status.as_u16(), cause = log.as_deref(), "{message}");
+        }
+        Reply::from(failure)
+    });
+    tracing::debug!(status = reply.status().as_u16(), "answered");
+    reply::add_common(reply.headers_mut());
+    reply
+}
+
+async fn route(entry: Entry, exchange: Exchange) -> Result<Reply> {
+    let Exchange { head, body, takeover } = exchange;
+    if head.method == hyper::Method::OPTIONS {
+        return Ok(reply::empty(StatusCode::OK));
+    }
+    if let Some(clean) = cleaned(head.uri.path()) {
+        return Ok(moved(&clean));
+    }
+    let (version, path) = split_path(head.uri.path());
+    let method = Method::parse(head.method.as_str()).ok_or_else(Failure::no_page)?;
+    let path = percent_decode_str(path).decode_utf8().unwrap_or(Cow::Borrowed(""));
+    let Match { route, parameter } = find(method, &path, version).ok_or_else(Failure::no_page)?;
+    if let Err(error) = version.check() {
+        return Ok(refused_version(version, error.message));
+    }
+    let host = host(&entry, &head.headers)?;
+    if route.effect == Effect::Changes && host.is_read_only() {
+        return Err(Failure::new(
+            StatusCode::FORBIDDEN,
+            "this socket is read-only (label droste.socket=parent-ro): it can look at its host but not change it",
+        ));
+    }
+    let query = Query::parse(head.uri.query().unwrap_or_default());
+    let parameter = parameter.to_owned();
+    let call = Call { host, version, parameter, query, headers: head.headers, body: Some(body), takeover };
+    match route.answer {
+        Answer::Does(operation) => act(operation, method, call).await,
+        Answer::Later(text) => Err(later(route.pattern, &call, text)),
+        Answer::NoSwarm if route.pattern == "/swarm/leave" => {
+            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "This node is not part of a swarm"))
+        }
+        Answer::NoSwarm => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, NOT_A_MANAGER)),
+        Answer::NoPlugins => no_plugins(route.pattern, &call),
+    }
+}
+
+/// The host that the request acts on: the connection's, or one below the machine's if its administrator says so.
+fn host(entry: &Entry, headers: &hyper::HeaderMap) -> Result<Host> {
+    match (headers.get(AT_HEADER), &entry.engine) {
+        (Some(path), Some(engine)) => {
+            let path = path.to_str().map_err(|_| Failure::new(StatusCode::BAD_REQUEST, "invalid Droste-At header"))?;
+            Ok(engine.at(path)?)
+        }
+        (Some(_), None) => Err(Failure::new(
+            StatusCode::FORBIDDEN,
+            "this socket belongs to one host: only the machine's own socket acts on others (Droste-At)",
+        )),
+        (None, _) => Ok(entry.host.clone()),
+    }
+}
+
+/// The path without empty and dotted parts, if it has any; Docker redirects there.
+fn cleaned(path: &str) -> Option<String> {
+    let odd = |part: &str| matches!(part, "" | "." | "..");
+    let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    let (last, before) = parts.split_last()?;
+    if !before.iter().any(|part| odd(part)) && !matches!(*last, "." | "..") {
+        return None;
+    }
+    let mut kept: Vec<&str> = Vec::new();
+    for part in parts {
+        match part {
+            "" | "." => {}
+            ".." => drop(kept.pop()),
+            part => kept.push(part),
+        }
+    }
+    Some(format!("/{}", kept.join("/")))
+}
+
+fn moved(to: &str) -> Reply {
+    let mut reply = reply::empty(StatusCode::MOVED_PERMANENTLY);
+    if let Ok(location) = HeaderValue::from_str(to) {
+        reply.headers_mut().insert(LOCATION, location);
+    }
+    reply
+}
+
+/// Docker answers versions below 1.24 in plain text, since their clients read no JSON.
+fn refused_version(version: droste_api::ApiVersion, message: String) -> Reply {
+    if version >= droste_api::version::OLDEST {
+        return Failure::new(StatusCode::BAD_REQUEST, message).into();
+    }
+    let text = Bytes::from(format!("{message}\n"));
+    let mut reply = reply::with_body(StatusCode::BAD_REQUEST, "text/plain; charset=utf-8", ReplyBody::Whole(text));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    reply
+}
+
+fn later(pattern: &str, call: &Call, text: &str) -> Failure {
+    match pattern {
+        "/session" if !call.wants_upgrade() => Failure::new(StatusCode::BAD_REQUEST, "no upgrade proto in request"),
+        "/grpc" if !call.wants_upgrade() => {
+            Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "no upgrade proto in request")
+        }
+        "/volumes/{name:.*}" => Failure::new(StatusCode::NOT_FOUND, format!("get {}: no such volume", call.parameter)),
+        _ => Failure::new(StatusCode::NOT_IMPLEMENTED, text),
+    }
+}
+
+fn no_plugins(pattern: &str, call: &Call) -> Result<Reply> {
+    match pattern {
+        "/plugins" => Ok(reply::json(&[(); 0])),
+        _ if call.parameter.is_empty() => {
+            Err(Failure::new(StatusCode::NOT_IMPLEMENTED, "plugins are not part of Droste"))
+        }
+        _ => Err(Failure::new(StatusCode::NOT_FOUND, format!("plugin {:?} not found", call.parameter))),
+    }
+}
+
+async fn act(operation: Operation, method: Method, call: Call) -> Result<Reply> {
+    use handlers::{archive, attach, containers, events, exec, images, logs, networks, stats, system, transfer};
+    match operation {
+        Operation::ContainerList => containers::list(call).await,
+        Operation::ContainerCreate => containers::create(call).await,
+        Operation::ContainerInspect => containers::inspect(call).await,
+        Operation::ContainerTop => containers::top(call).await,
+        Operation::ContainerLogs => logs::logs(call).await,
+        Operation::ContainerChanges => containers::changes(call).await,
+        Operation::ContainerExport => archive::export(call).await,
+        Operation::ContainerStats => stats::stats(call).await,
+        Operation::ContainerResize => containers::resize(call).await,
+        Operation::ContainerStart => containers::start(call).await,
+        Operation::ContainerStop => containers::stop(call).await,
+        Operation::ContainerRestart => containers::restart(call).await,
+        Operation::ContainerKill => containers::kill(call).await,
+        Operation::ContainerUpdate => containers::update(call).await,
+        Operation::ContainerRename => containers::rename(call).await,
+        Operation::ContainerPause => containers::pause(call).await,
+        Operation::ContainerUnpause => containers::unpause(call).await,
+        Operation::ContainerAttach => attach::attach(call).await,
+        Operation::ContainerWait => containers::wait(call).await,
+        Operation::ContainerDelete => containers::delete(call).await,
+        Operation::ContainerPrune => containers::prune(call).await,
+        Operation::ArchiveStat => archive::stat(call).await,
+        Operation::ArchiveGet => archive::get(call).await,
+        Operation::ArchivePut => archive::put(call).await,
+        Operation::ExecCreate => exec::create(call).await,
+        Operation::ExecStart => exec::start(call).await,
+        Operation::ExecInspect => exec::inspect(call).await,
+        Operation::ExecResize => exec::resize(call).await,
+        Operation::ImageList => images::list(call).await,
+        Operation::ImageCreate => transfer::create(call).await,
+        Operation::ImageInspect => images::inspect(call).await,
+        Operation::ImageHistory => images::history(call).await,
+        Operation::ImagePush => transfer::push(call).await,
+        Operation::ImageTag => images::tag(call).await,
+        Operation::ImageDelete => images::delete(call).await,
+        Operation::ImagePrune => images::prune(call).await,
+        Operation::ImageSave => transfer::save_one(call).await,
+        Operation::ImageSaveMany => transfer::save_many(call).await,
+        Operation::ImageLoad => transfer::load(call).await,
+        Operation::ImageCommit => images::commit(call).await,
+        Operation::DistributionInspect => transfer::distribution(call).await,
+        Operation::NetworkList => networks::list(call).await,
+        Operation::NetworkInspect => networks::inspect(call).await,
+        Operation::VolumeList => networks::volumes(call).await,
+        Operation::VolumeInspect => networks::volume(call).await,
+        Operation::Ping => system::ping(method == Method::Head),
+        Operation::Version => system::version(call).await,
+        Operation::Info => system::info(call).await,
+        Operation::Events => events::events(call).await,
+        Operation::Auth => transfer::auth(call).await,
+        Operation::DiskUsage => system::disk_usage(call).await,
+        Operation::DrosteTree => system::tree(call).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_paths_are_cleaned() {
+        for (path, clean) in [
+            ("//info", Some("/info")),
+            ("/containers//json", Some("/containers/json")),
+            ("/a/../b", Some("/b")),
+            ("/a/.", Some("/a")),
+            ("/info", None),
+            ("/networks/", None),
+            ("/", None),
+        ] {
+            assert_eq!(cleaned(path).as_deref(), clean, "{path}");
+        }
+    }
+}
