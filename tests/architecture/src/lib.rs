@@ -1,0 +1,1 @@
+//! Holds no code: the rules are in `rules/`.
