@@ -311,7 +311,7 @@ fn log_config(asked: LogConfig, settings: &Settings) -> Result<LogConfig> {
 fn runtime_name(asked: &str, settings: &Settings) -> Result<String> {
     let name = if asked.is_empty() { settings.default_runtime.as_str() } else { asked };
     match name {
-        "" | "droste" => Ok("droste".to_owned()),
+        "" | crate::oci::OWN => Ok(crate::oci::OWN.to_owned()),
         name if settings.runtimes.contains_key(name) => Ok(name.to_owned()),
         name => Err(Error::invalid(format!("unknown or invalid runtime name: {name}"))),
     }

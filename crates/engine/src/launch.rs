@@ -15,6 +15,7 @@ use droste_model::port::{ContainerPort, PortBinding};
 use droste_model::state::{Exit, Running, State};
 use droste_model::time::Timestamp;
 use droste_runtime::namespaces::HostNamespaces;
+use droste_runtime::oci::OciOptions;
 use droste_runtime::plan::{
     AttachPlan, Device, DeviceKind, Failure, FailureKind, FdIndex, LaunchPlan, LogPlan, Namespace, Namespaces, Overlay,
     OverlayUpper, PidNamespace, Propagation, Rootfs, Stdio, default_links,
@@ -56,15 +57,27 @@ struct Prepared {
     network: Option<Attachment>,
     privileges: Privileges,
     listener: Option<std::os::unix::net::UnixListener>,
+    oci: Option<OciOptions>,
 }
 
 /// A launcher's failure in the words that Docker's clients understand.
 pub(crate) fn refused(prefix: &str, failure: &Failure) -> Error {
+    // Docker finds these out before its runtime does.
+    let own = ["unable to find user", "unable to find group", "Cannot mkdir"];
+    let prefix = if own.iter().any(|words| failure.message.starts_with(words)) { "" } else { prefix };
     let text = format!("{prefix}{failure}");
     match failure.kind {
         FailureKind::NotFound | FailureKind::NotExecutable => Error::invalid(text),
         FailureKind::Other => Error::internal(text),
     }
+}
+
+/// Whether a host could trace the launcher for the moment in which that is in the host's PID namespace with all of the
+/// machine's capabilities. Its containers get PID namespaces beside its own instead, and end through the engine. A host
+/// that has everything gains nothing from it.
+fn could_trace_launcher(power: &Power) -> Result<bool> {
+    let has = power.bounds.capabilities;
+    Ok(has.has(droste_confine::Capability::SYS_PTRACE) && !has.covers(privileges::machine()?.capabilities))
 }
 
 fn exit_code(kind: FailureKind) -> i32 {
@@ -112,15 +125,15 @@ impl Engine {
             (live.stopping, live.restarting) = (false, false);
         }
         let prepared = self.prepare(container, &power).await.map_err(|error| (error, 128))?;
-        let Prepared { plan, fds, network, privileges, listener } = prepared;
+        let Prepared { plan, fds, network, privileges, listener, oci } = prepared;
         let endpoint = network.as_ref().and_then(|network| network.endpoint().cloned());
         let connected = network.is_some();
         container.live().network = network.map(Arc::new);
-        let shim = self
-            .runtime
-            .launch(plan, fds.0)
-            .await
-            .map_err(|failure| (refused(REFUSED, &failure), exit_code(failure.kind)))?;
+        let launched = match oci {
+            None => self.runtime.launch(plan, fds.0).await,
+            Some(options) => self.runtime.launch_oci(plan, fds.0, options).await,
+        };
+        let shim = launched.map_err(|failure| (refused(REFUSED, &failure), exit_code(failure.kind)))?;
         if connected {
             sockets::emit_network(container, "connect");
         }
@@ -231,7 +244,8 @@ impl Engine {
             stdio: stdio(&record, attached, self.log_plan(&record)),
             listeners,
         };
-        Ok(Prepared { plan, fds, network, privileges, listener })
+        let oci = self.oci_options(&record, &container.host, &privileges)?;
+        Ok(Prepared { plan, fds, network, privileges, listener, oci })
     }
 
     /// The container's network namespace; `None` where it is another's.
@@ -278,7 +292,7 @@ impl Engine {
                 PidNamespace::Join(fds.add(running(host, name)?.pid.try_clone().map_err(failed)?))
             }
             // The shim is in the machine's own namespace: only below it must a parent be named.
-            _ if host.level() == 0 => PidNamespace::New { parent: None },
+            _ if host.level() == 0 || could_trace_launcher(power)? => PidNamespace::New { parent: None },
             _ => PidNamespace::New { parent: Some(fds.add(power.namespaces.pid.try_clone().map_err(failed)?)) },
         };
         let net = match (network, &asked.network_mode) {

@@ -26,6 +26,7 @@ mod mounting;
 mod mounts;
 mod names;
 mod network;
+mod oci;
 mod options;
 mod placement;
 mod privileges;

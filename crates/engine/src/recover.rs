@@ -80,10 +80,14 @@ impl Engine {
             return false;
         }
         match self.runtime.reconnect(&state_dir).await {
-            Ok(Reconnected::Running(shim)) => match self.take_over(container, shim).await {
+            Ok(Reconnected::Running(shim)) => match self.take_over(container, shim.clone()).await {
                 Ok(()) => false,
+                // Its host went off while no daemon was there to end it, or is being lost: it must not run on unseen.
                 Err(error) => {
-                    tracing::error!(container = %container.id, %error, "it runs and could not be taken over");
+                    tracing::warn!(container = %container.id, %error, "it ran on without its host");
+                    let _ = shim.signal(droste_model::signal::Signal::KILL.number());
+                    shim.wait().await;
+                    self.note_end(container, Exit { code: 137, ..lifecycle::lost() });
                     true
                 }
             },
@@ -116,6 +120,7 @@ impl Engine {
 
     /// Takes a running container over from the daemon before.
     async fn take_over(self: &Arc<Self>, container: &Arc<Container>, shim: Shim) -> Result<()> {
+        container.host.power()?;
         let (engine, owned, found) = (Arc::clone(self), Arc::clone(container), shim.clone());
         let attached = tokio::task::spawn_blocking(move || engine.adopt_network(&owned, &found)).await;
         match attached {

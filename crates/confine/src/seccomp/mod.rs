@@ -9,6 +9,7 @@ mod bpf;
 mod compile;
 mod default;
 mod json;
+mod oci;
 mod profile;
 
 pub use arch::Arch;
