@@ -1,1 +1,1 @@
-//! Holds no code: the tests are in `vm/` and `workspace/`.
+//! Holds no code: the tests are in `vm/`.

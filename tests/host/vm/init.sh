@@ -1,11 +1,16 @@
 #!/bin/busybox sh
 # The guest's first process. Containers pivot away from the root, which an initramfs can't be left for, so
-# it moves everything to a tmpfs first and goes on there.
+# it moves everything to a tmpfs first and goes on there. The report goes to the second serial port: the
+# first one carries the kernel's words.
 /bin/busybox --install -s /bin
 ln -sf /bin/busybox /sbin/modprobe
 if [ ! -e /moved ]; then
   mount -t tmpfs -o size=90% root /new
-  for name in bin sbin etc lib root tmp var run guest.sh image.tar; do cp -a /$name /new/ && rm -rf "/${name:?}" 2>/dev/null; PATH=/new/bin:/bin; done
+  for name in bin sbin etc lib lib64 usr root tmp var run guest.sh image.tar; do
+    [ -e /$name ] || continue
+    cp -a /$name /new/ && rm -rf "/${name:?}" 2>/dev/null
+    PATH=/new/bin:/bin
+  done
   cp -a /init /new/init
   mkdir -p /new/dev /new/proc /new/sys
   : >/new/moved
@@ -17,9 +22,10 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t tmpfs run /run
+mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
 ip link set lo up
 depmod
-sh /guest.sh
+sh /guest.sh >/dev/ttyS1 2>&1
 sync
 poweroff -f

@@ -1,17 +1,26 @@
 //! An initramfs in the kernel's own format (cpio, "newc"), made in memory.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// An archive being made.
-pub(crate) struct Initramfs {
+#[derive(Debug)]
+pub struct Initramfs {
     bytes: Vec<u8>,
     next: u32,
-    dirs: std::collections::BTreeSet<String>,
+    dirs: BTreeSet<String>,
+}
+
+impl Default for Initramfs {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Initramfs {
-    pub(crate) fn new() -> Self {
-        Self { bytes: Vec::new(), next: 1, dirs: std::collections::BTreeSet::new() }
+    /// An empty one.
+    pub fn new() -> Self {
+        Self { bytes: Vec::new(), next: 1, dirs: BTreeSet::new() }
     }
 
     fn pad(&mut self) {
@@ -33,7 +42,7 @@ impl Initramfs {
     }
 
     /// Adds a folder, and those above it.
-    pub(crate) fn dir(&mut self, path: &str) {
+    pub fn dir(&mut self, path: &str) {
         if path.is_empty() || !self.dirs.insert(path.to_owned()) {
             return;
         }
@@ -44,18 +53,27 @@ impl Initramfs {
     }
 
     /// Adds a file, and the folders above it.
-    pub(crate) fn file(&mut self, path: &str, mode: u32, data: &[u8]) {
+    pub fn file(&mut self, path: &str, mode: u32, data: &[u8]) {
         if let Some((above, _)) = path.rsplit_once('/') {
             self.dir(above);
         }
         self.entry(path, 0o100_000 | mode, data);
     }
 
+    /// Adds a symbolic link, and the folders above it.
+    pub fn link(&mut self, path: &str, to: &str) {
+        if let Some((above, _)) = path.rsplit_once('/') {
+            self.dir(above);
+        }
+        self.entry(path, 0o120_777, to.as_bytes());
+    }
+
     /// Adds a file or a whole folder of this machine's.
-    pub(crate) fn tree(&mut self, from: &Path, path: &str) {
+    pub fn tree(&mut self, from: &Path, path: &str) {
         if from.is_dir() {
             self.dir(path);
-            let mut entries: Vec<_> = std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            let listed = std::fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+            let mut entries: Vec<_> = listed.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
             entries.sort();
             for name in entries {
                 self.tree(&from.join(&name), &format!("{path}/{}", name.to_string_lossy()));
@@ -65,7 +83,8 @@ impl Initramfs {
         }
     }
 
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    /// The archive's bytes.
+    pub fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, &[]);
         self.bytes
     }

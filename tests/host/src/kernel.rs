@@ -1,0 +1,78 @@
+//! Debian's kernel and its modules, unpacked by `scripts/kernel` without being installed.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Initramfs;
+
+/// Modules that the guest may load, as folders or files below `kernel/`.
+const MODULES: [&str; 9] =
+    ["net/netfilter", "net/ipv4", "net/ipv6", "net/bridge", "net/802", "net/llc", "drivers/net/veth.ko", "fs/overlayfs", "lib"];
+
+/// An unpacked kernel.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    folder: PathBuf,
+    /// Its image, for qemu.
+    pub image: PathBuf,
+    /// Its version, as `uname -r` says it.
+    pub version: String,
+}
+
+/// The target directory that the running test was built in.
+pub(crate) fn target_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let target = test.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
+    target.expect("the test runs from a cargo target directory").to_owned()
+}
+
+/// The root of the workspace.
+pub(crate) fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+impl Kernel {
+    /// The kernel in `DROSTE_TEST_KERNEL`, or in `vm` of the target directory, where it is downloaded to if need be.
+    pub fn get() -> Self {
+        let folder = std::env::var_os("DROSTE_TEST_KERNEL").map_or_else(|| target_dir().join("vm"), PathBuf::from);
+        Self::unpacked(&folder).unwrap_or_else(|| {
+            download(&folder);
+            Self::unpacked(&folder).unwrap_or_else(|| panic!("no boot/vmlinuz-* in {}", folder.display()))
+        })
+    }
+
+    fn unpacked(folder: &Path) -> Option<Self> {
+        let entries = std::fs::read_dir(folder.join("boot")).ok()?.filter_map(Result::ok);
+        entries
+            .filter_map(|entry| Some((entry.path(), entry.file_name().to_str()?.strip_prefix("vmlinuz-")?.to_owned())))
+            .find(|(_, version)| folder.join("lib/modules").join(version).is_dir())
+            .map(|(image, version)| Self { folder: folder.to_owned(), image, version })
+    }
+
+    /// Adds the modules that tests need.
+    pub fn add_modules(&self, guest: &mut Initramfs) {
+        let place = format!("lib/modules/{}", self.version);
+        let from = self.folder.join(&place);
+        for part in MODULES {
+            guest.tree(&from.join("kernel").join(part), &format!("{place}/kernel/{part}"));
+        }
+        for list in ["modules.order", "modules.builtin", "modules.builtin.modinfo"] {
+            guest.tree(&from.join(list), &format!("{place}/{list}"));
+        }
+    }
+}
+
+/// Runs `scripts/kernel`, one test process at a time.
+fn download(folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let lock = File::create(folder.join("lock")).expect("a lock beside the kernel");
+    lock.lock().expect("the lock beside the kernel");
+    let run = Command::new(workspace().join("scripts/kernel")).arg(folder).output().expect("bash runs scripts/kernel");
+    assert!(
+        run.status.success(),
+        "Debian's package linux-image-amd64 is missing and could not be downloaded by scripts/kernel {}: {}",
+        folder.display(),
+        String::from_utf8_lossy(&run.stderr)
+    );
+}
