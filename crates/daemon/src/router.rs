@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use droste_api::query::Query;
 use droste_api::routes::{Answer, Effect, Match, Method, Operation, find};
-use droste_api::version::split_path;
+use droste_api::version::{OLDEST, split_path};
 use droste_engine::{Engine, Host};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
@@ -68,7 +68,8 @@ async fn route(entry: Entry, exchange: Exchange) -> Result<Reply> {
     let (version, path) = split_path(head.uri.path());
     let method = Method::parse(head.method.as_str()).ok_or_else(Failure::no_page)?;
     let path = percent_decode_str(path).decode_utf8().unwrap_or(Cow::Borrowed(""));
-    let Match { route, parameter } = find(method, &path, version).ok_or_else(Failure::no_page)?;
+    // Whether a version is served is said only of paths that exist in one that is.
+    let Match { route, parameter } = find(method, &path, version.max(OLDEST)).ok_or_else(Failure::no_page)?;
     if let Err(error) = version.check() {
         return Ok(refused_version(version, error.message));
     }
@@ -137,7 +138,7 @@ fn moved(to: &str) -> Reply {
 
 /// Docker answers versions below 1.24 in plain text, since their clients read no JSON.
 fn refused_version(version: droste_api::ApiVersion, message: String) -> Reply {
-    if version >= droste_api::version::OLDEST {
+    if version >= OLDEST {
         return Failure::new(StatusCode::BAD_REQUEST, message).into();
     }
     let text = Bytes::from(format!("{message}\n"));

@@ -6,6 +6,7 @@ use droste_model::container::{Config, CreateContainer, Healthcheck, HostConfig};
 use droste_model::network::NetworkMode;
 use droste_model::path::ContainerPath;
 use droste_model::platform::Platform;
+use droste_model::reference::Reference;
 use droste_model::signal::Signal;
 
 use super::adjust::{self, Body};
@@ -57,7 +58,17 @@ fn read_body(bytes: &[u8]) -> Result<Body> {
     if config.image.is_empty() && !has_words(&config.cmd) && !has_words(&config.entrypoint) {
         return Err(RequestError::invalid("no command specified"));
     }
+    image_name(&config.image)?;
     Ok(Body { config, extras })
+}
+
+/// Refuses a text that can be neither an image's name nor the beginning of its id.
+pub fn image_name(text: &str) -> Result<()> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    if hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        return Ok(());
+    }
+    text.parse::<Reference>().map(drop).map_err(|error| RequestError::invalid(error.to_string()))
 }
 
 /// 1.41: "POST /containers/create now takes a platform".
@@ -223,6 +234,7 @@ mod tests {
             ("{}", "config cannot be empty in order to create a container"),
             (r#"{"HostConfig":{}}"#, "config cannot be empty in order to create a container"),
             (r#"{"Image":""}"#, "no command specified"),
+            (r#"{"Image":"Bad"}"#, "invalid reference format: repository name (library/Bad) must be lowercase"),
             (r#"{"Image":"a","StopSignal":"FOO"}"#, "invalid signal: FOO"),
             (
                 r#"{"Image":"a","WorkingDir":"a"}"#,

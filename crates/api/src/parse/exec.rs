@@ -3,13 +3,13 @@
 use droste_model::container::ExecConfig;
 
 use crate::ApiVersion;
-use crate::decode::decode;
+use crate::decode::decode_or_default;
 use crate::error::{RequestError, Result};
 use crate::wire::ExecCreate;
 
 /// Reads the body.
 pub fn exec(body: &[u8], version: ApiVersion) -> Result<ExecConfig> {
-    let wire: ExecCreate = decode(body)?;
+    let wire: ExecCreate = decode_or_default(body)?;
     let cmd = wire.cmd.unwrap_or_default().0;
     if cmd.is_empty() {
         return Err(RequestError::invalid("No exec command specified"));

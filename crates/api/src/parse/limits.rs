@@ -9,7 +9,7 @@ const LEAST_MEMORY: i64 = 6 << 20;
 
 /// The limits of a `HostConfig`, checked; the warnings are added to `warnings`.
 pub(super) fn resources(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<Resources> {
-    check_memory(host, warnings)?;
+    check_memory(host)?;
     check_cpu(host)?;
     check_other(host, warnings)?;
     Ok(read(host))
@@ -19,7 +19,7 @@ fn wrong(when: bool, message: &str) -> Result<()> {
     if when { Err(RequestError::invalid(message)) } else { Ok(()) }
 }
 
-fn check_memory(host: &HostConfig, warnings: &mut Vec<String>) -> Result<()> {
+fn check_memory(host: &HostConfig) -> Result<()> {
     let (memory, swap, reservation) = (host.memory, host.memory_swap, host.memory_reservation);
     wrong(memory != 0 && memory < LEAST_MEMORY, "Minimum memory limit allowed is 6MB")?;
     wrong(
@@ -35,13 +35,6 @@ fn check_memory(host: &HostConfig, warnings: &mut Vec<String>) -> Result<()> {
         memory > 0 && reservation > 0 && memory < reservation,
         "Minimum memory limit can not be less than memory reservation limit, see usage",
     )?;
-    if host.oom_kill_disable == Some(true) && memory == 0 {
-        warnings.push(
-            "OOM killer is disabled for the container, but no memory limit is set, \
-             this can result in the system running out of resources."
-                .to_owned(),
-        );
-    }
     Ok(())
 }
 
@@ -78,10 +71,6 @@ fn is_set(text: &str) -> bool {
 }
 
 fn check_other(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> {
-    wrong(
-        host.blkio_weight > 0 && !(10..=1000).contains(&host.blkio_weight),
-        "Range of blkio weight is from 10 to 1000",
-    )?;
     wrong(
         host.io_maximum_bandwidth != 0,
         "invalid option: QoS maximum bandwidth configuration is not supported on linux",
@@ -184,10 +173,9 @@ mod tests {
 
     #[test]
     fn oddities_are_told() {
-        let mut host: HostConfig =
-            decode(br#"{"OomKillDisable":true,"CpuPercent":1,"MemorySwappiness":-1,"CpusetCpus":"0-1,3"}"#).unwrap();
+        let mut host: HostConfig = decode(br#"{"CpuPercent":1,"MemorySwappiness":-1,"CpusetCpus":"0-1,3"}"#).unwrap();
         let mut warnings = Vec::new();
         let resources = resources(&mut host, &mut warnings).unwrap();
-        assert_eq!((warnings.len(), resources.memory_swappiness), (2, None));
+        assert_eq!((warnings.len(), resources.memory_swappiness), (1, None));
     }
 }

@@ -10,6 +10,6 @@ mod mounts;
 mod networks;
 mod ports;
 
-pub use self::create::{Parsed, commit_config, config, create};
+pub use self::create::{Parsed, commit_config, config, create, image_name};
 pub use self::exec::exec;
 pub use self::host::{network_mode, restart_policy, update};

@@ -38,9 +38,19 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
 pub(crate) async fn create(mut call: Call) -> Result<Reply> {
     let body = call.take_json().await?;
     let parsed = parse::create(&body, &call.query, call.version)?;
-    let created = call.host.create(parsed.request).await?;
+    let created = call.host.create(parsed.request).await.map_err(not_the_image)?;
     let warnings = parsed.warnings.into_iter().chain(created.warnings).collect();
     Ok(reply::json_with(StatusCode::CREATED, &ContainerCreated { id: created.id.to_string(), warnings }))
+}
+
+/// A client that reads 404 pulls the image and tries again, so only a missing image may say so.
+fn not_the_image(error: droste_engine::Error) -> Failure {
+    let failure = Failure::from(error);
+    let of_image = ["No such image", "image with reference"].iter().any(|start| failure.message.starts_with(start));
+    match failure.status {
+        StatusCode::NOT_FOUND if !of_image => Failure { status: StatusCode::BAD_REQUEST, ..failure },
+        _ => failure,
+    }
 }
 
 pub(crate) async fn inspect(call: Call) -> Result<Reply> {
@@ -90,7 +100,14 @@ pub(crate) async fn restart(call: Call) -> Result<Reply> {
 
 pub(crate) async fn kill(call: Call) -> Result<Reply> {
     let signal = signal(&call, "kill", StatusCode::BAD_REQUEST)?;
-    call.host.kill(&call.parameter, signal).await?;
+    call.host.kill(&call.parameter, signal).await.map_err(|error| {
+        let failure = Failure::from(error);
+        let message = match failure.message.starts_with("cannot kill") {
+            true => failure.message,
+            false => format!("cannot kill container: {}: {}", call.parameter, failure.message),
+        };
+        Failure { message, ..failure }
+    })?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 
@@ -109,7 +126,12 @@ pub(crate) async fn rename(call: Call) -> Result<Reply> {
     if name.is_empty() {
         return Err(Failure::new(StatusCode::BAD_REQUEST, "Neither old nor new names may be empty"));
     }
-    call.host.rename(&call.parameter, name).await?;
+    call.host.rename(&call.parameter, name).await.map_err(|error| {
+        let failure = Failure::from(error);
+        let of_name = ["Conflict. ", "Invalid container name"].iter().any(|start| failure.message.starts_with(start));
+        let before = if of_name { "Error when allocating new name: " } else { "" };
+        Failure { message: format!("{before}{}", failure.message), ..failure }
+    })?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

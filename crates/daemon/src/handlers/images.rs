@@ -93,6 +93,7 @@ impl Wanted {
 }
 
 pub(crate) async fn inspect(call: Call) -> Result<Reply> {
+    parse::image_name(&call.parameter)?;
     let view = call.host.image(&call.parameter, None)?;
     Ok(reply::json(&shape::image(dress::image::inspect(&view), call.version)))
 }

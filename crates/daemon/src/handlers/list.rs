@@ -61,6 +61,9 @@ fn wanted(call: &Call, limited: bool) -> Result<Wanted> {
     one_of(&filters, "status", "state", &STATES)?;
     one_of(&filters, "health", "health", &HEALTHS)?;
     filters.flag("is-task")?;
+    for name in ["publish", "expose"] {
+        filters.values(name).try_for_each(|value| check_ports(name, value))?;
+    }
     let exited = filters
         .values("exited")
         .map(|text| {
@@ -73,6 +76,17 @@ fn wanted(call: &Call, limited: bool) -> Result<Wanted> {
     let all = call.query.flag("all") || limited || filters.has("status");
     let ancestors = filters.has("ancestor").then(|| ancestors(&call.host, &filters));
     Ok(Wanted { exited, ancestors, before, since, all, filters })
+}
+
+fn check_ports(name: &str, value: &str) -> Result<(), RequestError> {
+    let range = value.split_once('/').map_or(value, |(range, _)| range);
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    match [first, last].iter().find(|part| part.parse::<u16>().is_err()) {
+        Some(part) => Err(RequestError::server(format!(
+            "error while looking up for {name} {value}: strconv.ParseUint: parsing {part:?}: invalid syntax"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn one_of(filters: &Filters, name: &str, word: &str, known: &[&str]) -> Result<(), RequestError> {

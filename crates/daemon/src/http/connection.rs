@@ -37,8 +37,11 @@ where
     let stream: Box<dyn Stream> = Box::new(stream);
     // With half_close, the end of what the client sends does not end what it gets, and bytes that follow a request
     // stay in the socket until somebody wants them.
-    let mut connection =
-        http1::Builder::new().half_close(true).max_buf_size(64 << 10).serve_connection(TokioIo::new(stream), service);
+    let mut connection = http1::Builder::new()
+        .half_close(true)
+        .max_buf_size(64 << 10)
+        .title_case_headers(true)
+        .serve_connection(TokioIo::new(stream), service);
     let end = tokio::select! {
         served = poll_fn(|context| connection.poll_without_shutdown(context)) => End::Served(served),
         Some(takeover) = takeovers.recv() => End::Taken(takeover),
