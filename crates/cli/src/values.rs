@@ -20,6 +20,8 @@ pub(crate) fn check(kind: &str, value: &str) -> Result<(), String> {
         "host" => check_extra_host(value),
         "sysctl" if value.contains('=') => Ok(()),
         "sysctl" => Err(format!("sysctl '{value}' is not allowed")),
+        "env" if value.is_empty() || value.starts_with('=') => Err(format!("invalid environment variable: {value}")),
+        "label" if value.starts_with('=') => Err(format!("invalid label '{value}': empty name")),
         "link" => check_link(value),
         "ulimit" => crate::create::resources::parse_ulimit(value).map(drop),
         "mount" => crate::create::mount::parse(value).map(drop),
@@ -47,6 +49,9 @@ pub(crate) fn parse_int(value: &str) -> Result<i64, String> {
         Some(digits) => (true, digits),
         None => (false, value.strip_prefix('+').unwrap_or(value)),
     };
+    if digits.len() > 18 && digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u64>().is_err() {
+        return Err(format!("strconv.ParseInt: parsing {value:?}: value out of range"));
+    }
     let magnitude = radix(digits).ok_or_else(|| format!("strconv.ParseInt: parsing {value:?}: invalid syntax"))?;
     let signed = if negative { -i128::from(magnitude) } else { i128::from(magnitude) };
     i64::try_from(signed).map_err(|_| format!("strconv.ParseInt: parsing {value:?}: value out of range"))

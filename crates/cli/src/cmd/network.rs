@@ -189,6 +189,9 @@ fn create(app: &App, flags: &Parsed) -> Result<u8> {
 /// Subnets with the ranges, gateways and reserved addresses that lie in them.
 fn pools(flags: &Parsed) -> Result<Vec<Value>> {
     let subnets = flags.split("subnet");
+    if subnets.is_empty() && (flags.given("gateway") || flags.given("ip-range")) {
+        return Err(CliError::new("every ip-range or gateway must have a corresponding subnet"));
+    }
     let mut pools: Vec<Map<String, Value>> = Vec::new();
     for subnet in &subnets {
         pools.push(Map::from_iter([("Subnet".to_owned(), subnet.clone().into())]));
@@ -261,7 +264,7 @@ fn disconnect(app: &App, flags: &Parsed) -> Result<u8> {
 fn rm(app: &App, flags: &Parsed) -> Result<u8> {
     let client = app.client()?;
     let outcome = each(&flags.args, |name| match client.delete(format!("/networks/{}", escape(name))) {
-        Err(error) if flags.on("force") && error.is_not_found() => Ok(None),
+        Err(error) if flags.on("force") && error.is_not_found() => Ok(Some(String::new())),
         other => other.map(|_| None),
     });
     // Docker's client ends this one with a line of its own.

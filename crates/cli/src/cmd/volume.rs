@@ -145,6 +145,11 @@ impl Row for Summary {
 }
 
 fn create(app: &App, flags: &Parsed) -> Result<u8> {
+    if flags.given("name") && !flags.args.is_empty() {
+        return Err(CliError::new(
+            "conflicting options: cannot specify a volume-name through both --name and as a positional arg",
+        ));
+    }
     let name = flags.args.first().map_or(flags.str("name"), String::as_str);
     let body = json!({
         "Driver": flags.get("driver").unwrap_or("local"), "DriverOpts": pairs(flags.all("opt")),

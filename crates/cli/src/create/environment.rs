@@ -78,7 +78,7 @@ pub(crate) fn pairs(words: &[String]) -> Map<String, Value> {
 /// `a=b` words as a table; a bare word is an error.
 pub(crate) fn strict_pairs(words: &[String], what: &str) -> Result<Map<String, Value>> {
     match words.iter().find(|word| !word.contains('=')) {
-        Some(word) => Err(CliError::new(format!("invalid {what}: {word}"))),
+        Some(_) => Err(CliError::new(format!("invalid {what}"))),
         None => Ok(pairs(words)),
     }
 }

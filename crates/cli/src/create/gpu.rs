@@ -23,9 +23,9 @@ pub(crate) fn parse(given: &str) -> Result<Value, String> {
             "count" => {
                 count = Some(match value.as_str() {
                     "all" => -1,
-                    number => number
-                        .parse::<i64>()
-                        .map_err(|_| format!("invalid count ({number}): value must be either \"all\" or an integer"))?,
+                    number => number.parse::<i64>().map_err(|_| {
+                        format!("invalid count ({number}): value must be either \"all\" or an integer: invalid syntax")
+                    })?,
                 });
             }
             "device" => devices = value.split(',').map(str::to_owned).collect(),

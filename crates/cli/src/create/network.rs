@@ -62,7 +62,7 @@ pub(crate) fn parse(given: &str) -> std::result::Result<Attachment, String> {
                 value.clone_into(&mut net.mac);
             }
             "gw-priority" => net.gateway_priority = parse_int(value)?,
-            _ => return Err(format!("invalid field {key}")),
+            _ => return Err(format!("invalid field key {key}")),
         }
     }
     if net.target.is_empty() {

@@ -58,7 +58,7 @@ fn publish(given: &str, ports: &mut Ports) -> Result<()> {
     }
     let address = address.trim_start_matches('[').trim_end_matches(']');
     if !address.is_empty() && address.parse::<IpAddr>().is_err() {
-        return Err(CliError::new(format!("invalid IP address: {address}")));
+        return Err(CliError::new(format!("Invalid ip address: {address}")));
     }
     let (start, end) = range(container).ok_or_else(|| CliError::new(format!("Invalid containerPort: {container}")))?;
     let host_range = match host {

@@ -26,7 +26,7 @@ pub(crate) fn read(flags: &Parsed) -> Result<Security> {
         let (name, value) = match given.split_once('=').or_else(|| given.split_once(':')) {
             Some(pair) => pair,
             None if given == "no-new-privileges" => (given.as_str(), ""),
-            None => return Err(CliError::new(format!("invalid --security-opt: {given:?}"))),
+            None => return Err(CliError::new(format!("Invalid --security-opt: {given:?}"))),
         };
         if name == "seccomp" && !matches!(value, "unconfined" | "builtin") {
             out.options.push(format!("seccomp={}", profile(value)?));

@@ -67,7 +67,8 @@ pub(crate) fn moment(text: &str) -> Result<String> {
     if text.split('.').all(|part| part.bytes().all(|b| b.is_ascii_digit())) && !text.contains('-') {
         return Ok(text.to_owned());
     }
-    let stamp = dated(text).ok_or_else(|| CliError::new(format!("invalid time: {text:?}")))?;
+    let stamp =
+        dated(text).ok_or_else(|| CliError::new(format!("failed to parse value as time or duration: {text:?}")))?;
     let nanos = stamp.as_nanosecond();
     Ok(format!("{}.{:09}", nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000)))
 }

@@ -15,7 +15,7 @@ use crate::terminal::{self, Raw};
 pub(super) const FLAGS: &str = "
     d detach bool Run the command in the background
     - detach-keys string Keys that detach from the container
-    e env list Set environment variables
+    e env list/env Set environment variables
     - env-file list Read environment variables from a file
     i interactive bool Keep STDIN open even if nothing is attached
     - privileged bool Give the command all privileges of the container's host

@@ -19,11 +19,13 @@ pub(super) const RM: &str = "
     l link bool Remove the link of that name
     v volumes bool Remove its nameless volumes";
 
-/// Does something to every container, prints the names of those with which it went well, and fails with what did not.
+/// Does something to everything named, prints the names (or the texts, if not empty) of those with which it went well,
+/// and fails with what did not.
 pub(crate) fn each(names: &[String], act: impl Fn(&str) -> Result<Option<String>>) -> Result<u8> {
     let mut errors = Vec::new();
     for name in names {
         match act(name) {
+            Ok(Some(text)) if text.is_empty() => {}
             Ok(text) => println!("{}", text.as_deref().unwrap_or(name)),
             Err(error @ CliError::Connect(_)) => return Err(error),
             Err(error) => errors.push(error.to_string()),
@@ -75,7 +77,7 @@ pub(super) fn rm(app: &App, flags: &Parsed) -> Result<u8> {
             // With --force a container that is gone is what was wanted; Docker's client says so and succeeds.
             Err(error) if force && error.is_not_found() => {
                 eprintln!("{error}");
-                Ok(None)
+                Ok(Some(String::new()))
             }
             other => other.map(|_| None),
         }

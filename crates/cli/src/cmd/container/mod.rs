@@ -111,7 +111,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     ),
     simple(
         "cp",
-        "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|- (or SRC_PATH|- CONTAINER:DEST_PATH)",
+        "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tdroste cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
         "Copy files/folders between a container and the local filesystem",
         cp::FLAGS,
         Arity::Exactly(2),

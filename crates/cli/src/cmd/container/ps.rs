@@ -94,7 +94,8 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
         .flag("all", flags.on("all") || last > 0)
         .filters(flags.all("filter"))
         .some("limit", &if last > 0 { last.to_string() } else { String::new() })
-        .flag("size", size || format.mentions(".Size"))
+        // A template that asks for everything asks for the size; the word `json` does not.
+        .flag("size", size || format.mentions(".Size") || flags.str("format").contains("json .}}"))
         .on("/containers/json");
     let bytes = app.client()?.bytes(Request::new("GET", path))?;
     let mut all: Vec<Summary> = serde_json::from_slice(&bytes)

@@ -103,6 +103,12 @@ fn proxies(config: &Config, url: &str) -> Vec<(String, String)> {
 
 /// Creates the container, pulling its image first if that is needed and wanted.
 fn make(app: &App, flags: &Parsed, request: &create::Request) -> Result<String> {
+    use droste_model::reference::{Reference, ReferenceError};
+    match request.image.parse::<Reference>() {
+        // 64 hex digits are an image's id, which is a fine name for an image that is here.
+        Ok(_) | Err(ReferenceError::LooksLikeId(_)) => {}
+        Err(error) => return Err(CliError::new(error.to_string())),
+    }
     let cidfile = flags.str("cidfile");
     if !cidfile.is_empty() && Path::new(cidfile).exists() {
         return Err(CliError::new(format!(

@@ -134,9 +134,15 @@ fn classic(app: &App, flags: &Parsed, context: &str) -> Result<u8> {
         }
         Source::Folder(folder) => {
             let (name, mut packing) = folder_context(&folder, flags.str("file"))?;
-            let sent = client.send(
-                request(query(flags, &name, "")).body(Body::Stream { reader: &mut packing, kind: "application/x-tar" }),
-            );
+            let mut packed;
+            let reader: &mut dyn Read = if flags.on("compress") {
+                packed = flate2::read::GzEncoder::new(&mut packing, flate2::Compression::fast());
+                &mut packed
+            } else {
+                &mut packing
+            };
+            let request = request(query(flags, &name, ""));
+            let sent = client.send(request.body(Body::Stream { reader, kind: "application/x-tar" }));
             match (sent, packing.finish()) {
                 (Ok(response), Ok(())) => response,
                 (Err(CliError::Transport { .. }), Err(ours)) | (Ok(_), Err(ours)) => return Err(ours),
