@@ -1,6 +1,8 @@
 //! The client against a daemon that is really there: the one that `DROSTE_TEST_HOST` names (`unix:///…`), Droste's or
 //! Docker's. Each test makes what it needs under names of its own and removes it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
