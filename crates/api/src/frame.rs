@@ -38,8 +38,11 @@ pub fn encode(stream: Stream, payload: &[u8], out: &mut Vec<u8>) {
 #[error("unrecognized input header: {0}")]
 pub struct UnknownStream(pub u8);
 
+/// A frame: its stream, its payload, and what follows it.
+pub type Frame<'a> = (Stream, &'a [u8], &'a [u8]);
+
 /// Takes the first frame off `bytes`, if all of it is there.
-pub fn decode(bytes: &[u8]) -> Result<Option<(Stream, &[u8], &[u8])>, UnknownStream> {
+pub fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, UnknownStream> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else { return Ok(None) };
     let stream = match head[0] {
         0 => Stream::Stdin,

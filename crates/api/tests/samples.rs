@@ -1,6 +1,8 @@
 //! Real replies and requests of dockerd 28.5.2, Docker's client and Compose: what we read of them we write again the
 //! same, and what we write deserialises in bollard's types.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use droste_api::query::Query;
 use droste_api::version::CURRENT;
 use droste_api::{echo, parse, wire};

@@ -22,9 +22,12 @@ impl Body {
     }
 }
 
+/// One edit of a body.
+type Edit = fn(&mut Body) -> Result<()>;
+
 /// Applies every edit that the version asks for.
 pub(super) fn adjust(body: &mut Body, version: ApiVersion) -> Result<()> {
-    let edits: [(u16, fn(&mut Body) -> Result<()>); 8] = [
+    let edits: [(u16, Edit); 8] = [
         (25, below_1_25),
         (40, below_1_40),
         (41, below_1_41),

@@ -30,15 +30,10 @@ struct Feed {
 
 pub(crate) async fn events(call: Call) -> Result<Reply> {
     let (since, until) = (call.query.moment("since")?, call.query.moment("until")?);
-    if let (Some(since), Some(until)) = (since, until) {
-        if since > until {
-            let text = format!(
-                "`since` time ({}) cannot be after `until` time ({})",
-                call.query.get("since"),
-                call.query.get("until")
-            );
-            return Err(Failure::new(StatusCode::BAD_REQUEST, text));
-        }
+    if since.zip(until).is_some_and(|(since, until)| since > until) {
+        let (since, until) = (call.query.get("since"), call.query.get("until"));
+        let text = format!("`since` time ({since}) cannot be after `until` time ({until})");
+        return Err(Failure::new(StatusCode::BAD_REQUEST, text));
     }
     // Docker takes unknown filters of events without a word; they hold for no event and are ignored.
     let filters = Filters::parse(call.query.get("filters"))?;

@@ -64,11 +64,10 @@ async fn feed(mut body: Incoming, pieces: mpsc::Sender<Piece>) {
             Ok(frame) => frame.into_data().ok().map(|data| Ok(Some(data))),
             Err(error) => Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, error))),
         };
-        if let Some(piece) = piece {
-            if pieces.send(piece).await.is_err() {
-                // Whoever read it has seen enough; the rest is read and dropped, so that the client gets the answer.
-                break;
-            }
+        let Some(piece) = piece else { continue };
+        if pieces.send(piece).await.is_err() {
+            // Whoever read it has seen enough; the rest is read and dropped, so that the client gets the answer.
+            break;
         }
     }
     let _ = pieces.send(Ok(None)).await;

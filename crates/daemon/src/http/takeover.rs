@@ -17,12 +17,15 @@ use super::io::Socket;
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Run = Box<dyn FnOnce(Duplex) -> Running + Send>;
+
 /// What to do with a connection.
 pub(crate) struct Takeover {
     /// The response's head, with its empty line.
     pub(crate) head: Vec<u8>,
     /// What happens on the raw stream.
-    pub(crate) run: Box<dyn FnOnce(Duplex) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>,
+    pub(crate) run: Run,
 }
 
 /// The way of a handler to its connection's driver.
@@ -36,7 +39,7 @@ impl TakeoverSender {
         F: FnOnce(Duplex) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        let run = Box::new(move |duplex| -> Pin<Box<dyn Future<Output = ()> + Send>> { Box::pin(run(duplex)) });
+        let run = Box::new(move |duplex| -> Running { Box::pin(run(duplex)) });
         let _ = self.0.send(Takeover { head, run }).await;
         std::future::pending().await
     }

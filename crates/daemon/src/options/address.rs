@@ -39,11 +39,10 @@ impl Address {
 fn tcp(address: &str, tls: bool) -> Result<Address, String> {
     let default = if tls { 2376 } else { 2375 };
     let address = address.trim_end_matches('/');
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) if !host.ends_with(':') && !(host.contains(':') && !host.ends_with(']')) => {
-            (host, port.parse().map_err(|_| format!("{port:?} is no port"))?)
-        }
-        _ => (address, default),
+    let is_host = |host: &str| host.ends_with(']') || !host.contains(':');
+    let (host, port) = match address.rsplit_once(':').filter(|(host, _)| is_host(host)) {
+        Some((host, port)) => (host, port.parse().map_err(|_| format!("{port:?} is no port"))?),
+        None => (address, default),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     // Docker's default for an address without a host.
