@@ -1,8 +1,8 @@
 //! `tree`: the hosts below this one and what runs on them, from `GET /droste/tree`.
 //!
-//! The answer is `{"hosts":[NODE]}`, the first being the host that was asked. A NODE has `id`, `name`, `level`,
-//! `kind` ("host" or "container"), `state`, `image`, `ports` (texts as in `ps`), `cpu_percent`, `memory_bytes`
-//! (numbers or null) and `children`. A container that is a host has kind "host" and its containers as children.
+//! The answer is a node: the host that was asked. A node has `Id`, `Name`, `Image`, `State`, `Status`, `Host` (whether
+//! it is a host), `CpuNanos` (CPU time used) and `MemoryBytes` (numbers or null), `Ports` (texts as in `ps`, may be
+//! missing) and `Children`.
 
 use std::io::Write;
 use std::time::Duration;
@@ -22,23 +22,18 @@ pub(super) const FLAGS: &str = "
     w watch bool Draw the tree again every second";
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Answer {
-    hosts: Vec<Node>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "PascalCase", default)]
 struct Node {
     id: String,
     name: String,
-    kind: String,
-    state: String,
     image: String,
-    ports: Option<Vec<String>>,
-    cpu_percent: Option<f64>,
+    state: String,
+    status: String,
+    host: bool,
+    cpu_nanos: Option<f64>,
     memory_bytes: Option<f64>,
-    children: Vec<Node>,
+    ports: Option<Vec<String>>,
+    children: Option<Vec<Node>>,
 }
 
 pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
@@ -54,9 +49,9 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
         let text = if format == "json" {
             indent::indent(&String::from_utf8_lossy(&bytes), "", "    ") + "\n"
         } else {
-            let answer: Answer = serde_json::from_slice(&bytes)
+            let root: Node = serde_json::from_slice(&bytes)
                 .map_err(|e| CliError::new(format!("the daemon's answer could not be read: {e}")))?;
-            draw(&answer.hosts)
+            draw(&root)
         };
         let mut out = std::io::stdout().lock();
         if flags.on("watch") && terminal::stdout_is_terminal() {
@@ -72,29 +67,28 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
     }
 }
 
-fn draw(hosts: &[Node]) -> String {
-    let mut text = "HOST / CONTAINER\tID\tIMAGE\tSTATE\tCPU %\tMEMORY\tPORTS\n".to_owned();
-    for host in hosts {
-        line(host, "", "", &mut text);
-    }
+fn draw(root: &Node) -> String {
+    let mut text = "HOST / CONTAINER\tID\tIMAGE\tSTATUS\tCPU TIME\tMEMORY\tPORTS\n".to_owned();
+    line(root, "", "", &mut text);
     table::align(&text, 10, 3)
 }
 
 fn line(node: &Node, branch: &str, indent: &str, text: &mut String) {
-    let mark = if node.kind == "host" { "◆ " } else { "" };
+    let mark = if node.host { "◆ " } else { "" };
     let cells = [
         format!("{branch}{mark}{}", node.name),
         short_id(&node.id).to_owned(),
         node.image.clone(),
-        node.state.clone(),
-        node.cpu_percent.map_or_else(String::new, |cpu| format!("{cpu:.2}%")),
+        if node.status.is_empty() { node.state.clone() } else { node.status.clone() },
+        node.cpu_nanos.map_or_else(String::new, |nanos| format!("{:.2}s", nanos / 1e9)),
         node.memory_bytes.map_or_else(String::new, binary_size),
         node.ports.as_deref().unwrap_or_default().join(", "),
     ];
     text.push_str(&cells.join("\t"));
     text.push('\n');
-    for (at, child) in node.children.iter().enumerate() {
-        let last = at + 1 == node.children.len();
+    let children = node.children.as_deref().unwrap_or_default();
+    for (at, child) in children.iter().enumerate() {
+        let last = at + 1 == children.len();
         let branch = format!("{indent}{}", if last { "└─ " } else { "├─ " });
         let indent = format!("{indent}{}", if last { "   " } else { "│  " });
         line(child, &branch, &indent, text);
@@ -107,20 +101,19 @@ mod tests {
 
     #[test]
     fn three_levels() {
-        let answer: Answer = serde_json::from_str(
-            r#"{"hosts":[{"id":"m","name":"machine","level":0,"kind":"host","state":"running","image":"","ports":[],
-            "cpu_percent":null,"memory_bytes":null,"children":[
-              {"id":"0123456789abcdef","name":"ci-1","level":1,"kind":"host","state":"running","image":"ci:1","ports":["80/tcp"],
-               "cpu_percent":1.5,"memory_bytes":1048576,"children":[
-                 {"id":"b","name":"build","level":2,"kind":"container","state":"exited","image":"bb","ports":null,"children":[]}]},
-              {"id":"c","name":"web","level":1,"kind":"container","state":"running","image":"w","children":[]}]}]}"#,
+        let root: Node = serde_json::from_str(
+            r#"{"Id":"","Name":"machine","Host":true,"State":"running","CpuNanos":null,"Children":[
+              {"Id":"0123456789abcdef","Name":"ci-1","Host":true,"Image":"ci:1","Status":"Up 1 second","Ports":["80/tcp"],
+               "CpuNanos":1500000000,"MemoryBytes":1048576,"Children":[
+                 {"Id":"b","Name":"build","Image":"bb","State":"exited","Children":null}]},
+              {"Id":"c","Name":"web","Image":"w","State":"running"}]}"#,
         )
         .unwrap();
-        let shown = draw(&answer.hosts);
+        let shown = draw(&root);
         let names: Vec<&str> =
             shown.lines().map(|l| l.trim_start_matches(['│', ' '])).map(|l| l.split("   ").next().unwrap()).collect();
         assert_eq!(names, ["HOST / CONTAINER", "◆ machine", "├─ ◆ ci-1", "└─ build", "└─ web"]);
         assert!(shown.contains("│  └─ build"));
-        assert!(shown.contains("0123456789ab   ci:1      running   1.50%     1MiB      80/tcp"));
+        assert!(shown.contains("0123456789ab   ci:1      Up 1 second   1.50s      1MiB      80/tcp"), "{shown}");
     }
 }
