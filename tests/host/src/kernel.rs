@@ -23,7 +23,7 @@ pub struct Kernel {
 /// The target directory that the running test was built in.
 pub(crate) fn target_dir() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
-    let target = test.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
+    let target = test.ancestors().find(|dir| dir.join(".rustc_info.json").exists());
     target.expect("the test runs from a cargo target directory").to_owned()
 }
 
