@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use droste_confine::PathRules;
 use droste_image::Image;
 use droste_model::container::{Config, CreateContainer, HostConfig, LogConfig, NamespaceMode, RestartPolicy};
 use droste_model::host::{Grant, ImageView};
@@ -96,8 +97,9 @@ impl Host {
         let labels = request.config.labels.clone();
         let image = self.image_for(&request, &mut warnings)?;
         let config = merged(request.config, image.as_ref())?;
+        check_working_dir(&config)?;
         let mut host_config = complete(request.host, &settings)?;
-        self.check_namespaces(&host_config)?;
+        self.name_by_id(&mut host_config)?;
         privileges::check(&self.state, &host_config, &config, &settings, &mut warnings)?;
         let limits = self.engine.support.admit(&mut host_config.resources, false);
         warnings.extend(limits.map_err(|error| Error::invalid(error.to_string()))?);
@@ -122,6 +124,7 @@ impl Host {
             state: State::Created { failed: None },
             restart_count: 0,
             stopped_by_hand: false,
+            last_finished: None,
             health: None,
             endpoint: None,
         };
@@ -132,16 +135,15 @@ impl Host {
         if request.config.image.is_empty() {
             return Err(Error::invalid("no image specified: name one, for example alpine"));
         }
-        let found = self.find_image(&request.config.image)?;
-        if let Some(asked) = &request.platform {
-            let has = found.platform();
-            if !asked.matches(&has) {
-                warnings.push(format!(
-                    "The requested image's platform ({has}) does not match the specified platform ({asked})"
-                ));
-            }
+        let view = self.image(&request.config.image, request.platform.as_ref())?;
+        let (has, machine) = (view.image.platform(), droste_model::platform::Platform::host());
+        if request.platform.is_none() && !machine.matches(&has) {
+            warnings.push(format!(
+                "The requested image's platform ({has}) does not match the detected host platform ({machine}) and no \
+                 specific platform was requested"
+            ));
         }
-        Ok(Some(found))
+        Ok(Some((*view.image).clone()))
     }
 
     /// Takes the name that was asked for, or makes one up.
@@ -160,18 +162,16 @@ impl Host {
         ReservedName::take(&self.state, format!("c-{}", id.short()).parse().map_err(|_| no_name())?, id)
     }
 
-    /// Other containers whose namespaces are asked for must be on this host, or be SELF.
-    fn check_namespaces(&self, host: &HostConfig) -> Result<()> {
-        if let NetworkMode::Container(name) = &host.network_mode {
-            self.target(name)?;
+    /// Other containers whose namespaces are asked for must be on this host, or be SELF; from now on they are known by
+    /// their ids, whatever their names will be.
+    fn name_by_id(&self, host: &mut HostConfig) -> Result<()> {
+        if let NetworkMode::Container(name) = &mut host.network_mode {
+            *name = self.target(name)?.container().id.to_string();
         }
-        for mode in [&host.ipc_mode, &host.pid_mode] {
+        for mode in [&mut host.ipc_mode, &mut host.pid_mode] {
             if let NamespaceMode::Container(name) = mode {
-                self.target(name)?;
+                *name = self.target(name)?.container().id.to_string();
             }
-        }
-        if let Some(name) = host.network_mode.network() {
-            self.state.networks.find(name)?;
         }
         Ok(())
     }
@@ -271,6 +271,7 @@ fn named(mut config: Config, host: &HostConfig, id: &ContainerId) -> Config {
 /// Fills in what Docker fills in, and refuses what does not exist here.
 fn complete(mut host: HostConfig, settings: &Settings) -> Result<HostConfig> {
     host.log = log_config(host.log, settings)?;
+    complete_paths(&mut host);
     if host.shm_size == 0 {
         host.shm_size = SHM_SIZE;
     }
@@ -291,6 +292,31 @@ fn complete(mut host: HostConfig, settings: &Settings) -> Result<HostConfig> {
         return Err(Error::invalid("invalid userns mode: only \"host\" and the default are known"));
     }
     Ok(host)
+}
+
+/// The system paths that are hidden and protected unless the client says otherwise.
+fn complete_paths(host: &mut HostConfig) {
+    let open = host.security_opt.iter().flatten().any(|word| word == "systempaths=unconfined");
+    let rules = match (host.privileged, open) {
+        (true, _) => return,
+        (false, true) => PathRules::none(),
+        (false, false) => PathRules::docker_default(
+            std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1)),
+        ),
+    };
+    host.masked_paths.get_or_insert(rules.masked);
+    host.readonly_paths.get_or_insert(rules.read_only);
+}
+
+/// A working directory is a place in the container.
+fn check_working_dir(config: &Config) -> Result<()> {
+    if config.working_dir.is_empty() || config.working_dir.starts_with('/') {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "the working directory '{}' is invalid, it needs to be an absolute path",
+        config.working_dir
+    )))
 }
 
 fn log_config(asked: LogConfig, settings: &Settings) -> Result<LogConfig> {

@@ -104,7 +104,10 @@ impl Container {
         let exit = state.exit().cloned();
         let ended = matches!(state, State::Exited { .. } | State::Restarting { .. })
             || matches!(&state, State::Created { failed: Some(_) });
-        self.record().state = state;
+        let mut record = self.record();
+        record.state = state;
+        record.last_finished = exit.as_ref().map(|exit| exit.at).or(record.last_finished);
+        drop(record);
         self.progress.send_modify(|progress| {
             progress.active = active;
             if let Some(exit) = exit.filter(|_| ended) {

@@ -271,6 +271,7 @@ fn claim_roots(settings: &Settings) -> Result<File> {
     make(&settings.data_root, 0o711)?;
     make(&settings.exec_root, 0o711)?;
     make(&settings.data_root.join("containers"), 0o710)?;
+    crate::base::make(&settings.data_root)?;
     make(&settings.exec_root.join("containers"), 0o711)?;
     let path = settings.data_root.join("lock");
     let failed = |error: std::io::Error| Error::internal(format!("lock {}: {error}", path.display()));

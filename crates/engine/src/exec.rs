@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use droste_model::container::ExecConfig;
 use droste_model::id::{ContainerId, ExecId};
 use droste_model::state::{Running, State};
-use droste_runtime::plan::{AttachPlan, ExecPlan, FdIndex, Stdio, Streams, WindowSize};
+use droste_runtime::plan::{AttachPlan, ExecPlan, FailureKind, FdIndex, Stdio, Streams, WindowSize};
 use droste_runtime::{Attachment, Ending, Shim};
 
 use tokio::sync::watch;
@@ -169,14 +169,7 @@ impl Host {
         require_running(&container)?;
         exec.claim()?;
         let engine = Arc::clone(&self.engine);
-        to_the_end(async move {
-            let started = engine.start_exec(&container, &exec, options).await;
-            if started.is_err() {
-                exec.finish(126, 0);
-            }
-            started
-        })
-        .await
+        to_the_end(async move { engine.start_exec(&container, &exec, options).await }).await
     }
 
     /// A process started by exec.
@@ -234,6 +227,7 @@ impl Engine {
         let launched = self.runtime.exec(plan, vec![pidfd, socket]).await;
         let running = launched.map_err(|failure| {
             let _ = std::fs::remove_dir_all(&state_dir);
+            exec.finish(if failure.kind == FailureKind::NotFound { 127 } else { 126 }, 0);
             crate::launch::refused(
                 "OCI runtime exec failed: exec failed: unable to start container process: ",
                 &failure,

@@ -16,7 +16,6 @@ use droste_model::path::ContainerPath;
 use droste_model::state::State;
 use droste_model::time::Timestamp;
 use droste_runtime::namespaces::{BindOptions, EnterError, HostNamespaces, PrivateRoot};
-use droste_runtime::plan::{Overlay, OverlayUpper};
 use tokio::sync::mpsc;
 
 use crate::container::Container;
@@ -99,21 +98,6 @@ impl Engine {
             .map_err(|error| Error::hidden("the container's root could not be mounted", error))?;
         let root = PrivateRoot { overlay: &overlay, place: &place, binds: self.binds_of_stopped(container)? };
         entered(root.run(work))
-    }
-
-    /// The container's root alone.
-    fn overlay(&self, container: &Container) -> Result<Overlay> {
-        let folder = self.container_dir(&container.id);
-        let found = self
-            .images
-            .root_of(container.image.as_ref(), &folder)
-            .map_err(|error| Error::hidden("the container's root is damaged", error))?;
-        let text = |path: &Path| path.to_string_lossy().into_owned();
-        Ok(Overlay {
-            layers_dir: text(&found.layers_dir),
-            lowers: found.lower,
-            upper: Some(OverlayUpper { upper: text(&found.upper), work: text(&found.work) }),
-        })
     }
 
     /// What a stopped container would have mounted, as far as its sources are there.
@@ -279,7 +263,7 @@ impl Host {
         let container = self.member(at)?;
         let (engine, owned) = (Arc::clone(&self.engine), Arc::clone(&container));
         let listed = tokio::task::spawn_blocking(move || {
-            let overlay = engine.images.root_of(owned.image.as_ref(), engine.container_dir(&owned.id))?;
+            let overlay = engine.layers_of(&owned)?;
             droste_image::changes(&overlay.upper, &overlay.lower_paths())
         });
         let failed = |error: &dyn std::fmt::Display| Error::hidden("the container's changes could not be read", error);

@@ -31,7 +31,11 @@ impl Host {
         if let Some(tagged) = self.by_reference(typed) {
             return tagged.image.parse().map_err(|_| no_such(typed));
         }
-        self.by_prefix(typed)?.ok_or_else(|| no_such(typed))
+        if let Some(id) = self.by_prefix(typed)? {
+            return Ok(id);
+        }
+        typed.parse::<Reference>().map_err(|error| Error::invalid(error.to_string()))?;
+        Err(no_such(typed))
     }
 
     fn by_full_id(&self, typed: &str) -> Option<Digest> {

@@ -40,6 +40,7 @@ impl Host {
         ContainerView {
             path,
             args,
+            last_finished: record.last_finished,
             health: record.health.clone(),
             image_id: record.image.clone(),
             image_manifest: record.manifest.clone(),
@@ -96,7 +97,7 @@ impl Host {
 
     fn overlay_view(&self, container: &Container, record: &ContainerRecord) -> Option<OverlayView> {
         let folder = self.engine.container_dir(&record.id);
-        let overlay = self.engine.images.root_of(container.image.as_ref(), &folder).ok()?;
+        let overlay = self.engine.layers_of(container).ok()?;
         Some(OverlayView {
             lower: overlay.lower_paths(),
             upper: overlay.upper,

@@ -17,8 +17,8 @@ use droste_model::time::Timestamp;
 use droste_runtime::namespaces::HostNamespaces;
 use droste_runtime::oci::OciOptions;
 use droste_runtime::plan::{
-    AttachPlan, Device, DeviceKind, Failure, FailureKind, FdIndex, LaunchPlan, LogPlan, Namespace, Namespaces, Overlay,
-    OverlayUpper, PidNamespace, Propagation, Rootfs, Stdio, default_links,
+    AttachPlan, Device, DeviceKind, Failure, FailureKind, FdIndex, LaunchPlan, LogPlan, Namespace, Namespaces,
+    PidNamespace, Propagation, Rootfs, Stdio, default_links,
 };
 use droste_runtime::{Ending, Shim};
 
@@ -200,8 +200,9 @@ impl Engine {
 
     fn gather(self: &Arc<Self>, container: &Arc<Container>, power: &Power) -> Result<Prepared> {
         let settings = self.settings();
-        let record = container.record().clone();
         let host = Host::new(Arc::clone(self), Arc::clone(&container.host), false);
+        let record = self.record_to_start(container, &host)?;
+        privileges::check_sysctls(&record.host_config)?;
         let (privileges, _) = privileges::bound(&power.namespaces, &power.bounds, &record.host_config, &settings)?;
         let mut fds = Fds::default();
         let network = self.network(container, &record, &host, &settings)?;
@@ -226,10 +227,10 @@ impl Engine {
         let plan = LaunchPlan {
             id: record.id.to_string(),
             state_dir: text(&state_dir),
-            hostname: Some(hostname(&record)),
+            hostname: Some(record.config.hostname.clone()),
             domainname: Some(record.config.domainname.clone()).filter(|name| !name.is_empty()),
             namespaces,
-            rootfs: self.rootfs(container, &record)?,
+            rootfs: Rootfs::Overlay(self.overlay(container)?),
             readonly_rootfs: record.host_config.readonly_rootfs,
             rootfs_propagation: Propagation::Private,
             mounts,
@@ -246,6 +247,23 @@ impl Engine {
         };
         let oci = self.oci_options(&record, &container.host, &privileges)?;
         Ok(Prepared { plan, fds, network, privileges, listener, oci })
+    }
+
+    /// The record, with the host name of the container or host whose network it shares.
+    fn record_to_start(&self, container: &Container, host: &Host) -> Result<ContainerRecord> {
+        let shared = match &container.record().host_config.network_mode {
+            NetworkMode::Container(name) => Some(name.clone()),
+            _ => None,
+        };
+        if let Some(name) = shared {
+            let other = host.target(&name)?.container().record().config.clone();
+            let mut record = container.record();
+            record.config.hostname = other.hostname;
+            record.config.domainname = other.domainname;
+        } else if container.record().config.hostname.is_empty() {
+            container.record().config.hostname = host.name();
+        }
+        Ok(container.record().clone())
     }
 
     /// The container's network namespace; `None` where it is another's.
@@ -305,6 +323,7 @@ impl Engine {
         let ipc = match &asked.ipc_mode {
             NamespaceMode::Host => Namespace::Join(fds.add(power.namespaces.ipc.try_clone().map_err(failed)?)),
             NamespaceMode::Container(name) => {
+                shareable(host, name)?;
                 Namespace::Join(fds.add(running(host, name)?.ipc.try_clone().map_err(failed)?))
             }
             _ => Namespace::New,
@@ -326,18 +345,6 @@ impl Engine {
         std::fs::create_dir_all(&path)
             .map_err(|error| Error::hidden("the container's run state could not be made", error))?;
         Ok(path)
-    }
-
-    fn rootfs(&self, container: &Container, record: &ContainerRecord) -> Result<Rootfs> {
-        let overlay = self
-            .images
-            .root_of(container.image.as_ref(), self.container_dir(&record.id))
-            .map_err(|error| Error::hidden("the container's root is damaged", error))?;
-        Ok(Rootfs::Overlay(Overlay {
-            layers_dir: text(&overlay.layers_dir),
-            lowers: overlay.lower,
-            upper: Some(OverlayUpper { upper: text(&overlay.upper), work: text(&overlay.work) }),
-        }))
     }
 
     fn log_plan(&self, record: &ContainerRecord) -> Option<LogPlan> {
@@ -380,6 +387,17 @@ pub(crate) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
+/// A container's IPC namespace is its own unless it says that it may be shared. SELF may share its own.
+fn shareable(host: &Host, name: &str) -> Result<()> {
+    match host.target(name)? {
+        Target::Myself(_) => Ok(()),
+        Target::Member(container) if container.record().host_config.ipc_mode == NamespaceMode::Shareable => Ok(()),
+        Target::Member(_) => Err(Error::conflict(format!(
+            "can't join IPC of container {name}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+        ))),
+    }
+}
+
 /// The namespaces of another container of this host, or of SELF.
 fn running(host: &Host, name: &str) -> Result<Arc<HostNamespaces>> {
     let target = host.target(name)?;
@@ -387,20 +405,12 @@ fn running(host: &Host, name: &str) -> Result<Arc<HostNamespaces>> {
         return Ok(host.state.power()?.namespaces);
     }
     let container = target.container();
-    let shim = container
-        .shim()
-        .ok_or_else(|| Error::conflict(format!("cannot join namespace of a non running container: {name}")))?;
+    let shim = container.shim().ok_or_else(|| {
+        Error::conflict(format!("cannot join namespace of a non running container: container {name} is not running"))
+    })?;
     HostNamespaces::of(shim.pidfd().as_fd(), shim.pid())
         .map(Arc::new)
         .map_err(|error| Error::hidden(format!("the namespaces of {name} could not be opened"), error))
-}
-
-fn hostname(record: &ContainerRecord) -> String {
-    if record.config.hostname.is_empty() {
-        rustix::system::uname().nodename().to_string_lossy().into_owned()
-    } else {
-        record.config.hostname.clone()
-    }
 }
 
 fn wanted_mac(record: &ContainerRecord) -> Result<Option<droste_network::MacAddr>> {

@@ -6,6 +6,7 @@
 
 mod admit;
 mod attach;
+mod base;
 mod container;
 mod create;
 mod engine;

@@ -137,7 +137,7 @@ impl Host {
         let _turn = container.transition.lock().await;
         match container.state() {
             State::Running(Running { paused: true, .. }) => {
-                Err(Error::conflict(format!("container {} is already paused", container.id)))
+                Err(Error::conflict(format!("Container {} is already paused", container.id)))
             }
             State::Running(running) => {
                 self.engine.freeze(&container).await?;
@@ -179,7 +179,10 @@ impl Host {
         if name == old {
             return Err(Error::invalid("Renaming a container with the same name as its current name"));
         }
-        self.state.table().reserve(name.clone(), container.id.clone())?;
+        self.state
+            .table()
+            .reserve(name.clone(), container.id.clone())
+            .map_err(|error| Error::conflict(format!("Error when allocating new name: {error}")))?;
         container.record().name = name;
         if let Err(error) = self.engine.remember_now(&container).await {
             let name = std::mem::replace(&mut container.record().name, old);

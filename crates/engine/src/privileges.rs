@@ -59,9 +59,11 @@ pub(crate) fn check(
     settings: &Settings,
     warnings: &mut Vec<String>,
 ) -> Result<()> {
-    check_sysctls(asked)?;
     let power = host.power()?;
-    let (_, left_out) = bound(&power.namespaces, &power.bounds, asked, settings)?;
+    // Devices are looked up at the start, when they are given.
+    let mut without_devices = asked.clone();
+    without_devices.resources.devices.clear();
+    let (_, left_out) = bound(&power.namespaces, &power.bounds, &without_devices, settings)?;
     warnings.extend(left_out);
     if config.stop_timeout.is_some_and(|seconds| seconds < -1) {
         return Err(Error::invalid("invalid stop timeout: it is a number of seconds, or -1 for never"));
@@ -200,7 +202,7 @@ fn node(path: &Path, in_container: &str) -> Option<DeviceNode> {
 }
 
 /// Kernel parameters belong to namespaces that the container has of its own.
-fn check_sysctls(asked: &HostConfig) -> Result<()> {
+pub(crate) fn check_sysctls(asked: &HostConfig) -> Result<()> {
     let scope = SysctlScope {
         own_ipc: asked.ipc_mode != NamespaceMode::Host,
         own_network: asked.network_mode != NetworkMode::Host,

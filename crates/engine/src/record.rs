@@ -46,6 +46,8 @@ pub(crate) struct ContainerRecord {
     pub restart_count: u32,
     /// A client stopped it, so `unless-stopped` leaves it.
     pub stopped_by_hand: bool,
+    /// When it ended the last time, kept while it runs again.
+    pub last_finished: Option<Timestamp>,
     /// What its health checks say.
     pub health: Option<Health>,
     /// Its place on the default bridge while it runs.

@@ -138,7 +138,7 @@ impl Host {
     }
 
     /// The host's name: the machine's, or the container's hostname.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self.state.myself() {
             Some(container) => container.record().config.hostname.clone(),
             None => rustix::system::uname().nodename().to_string_lossy().into_owned(),

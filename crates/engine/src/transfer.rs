@@ -96,6 +96,12 @@ impl Host {
         Ok(if reference.digest().is_none() && tags.iter().any(|tag| has(&tag)) { vec![complete] } else { Vec::new() })
     }
 
+    fn emit_tag(&self, id: &str, name: Option<&Reference>) {
+        if let Some(name) = name {
+            self.state.emit(EventType::Image, "tag", id, &[("name", name.familiar())]);
+        }
+    }
+
     /// Makes an image of a root's archive; the last message says its id.
     pub async fn import(&self, body: Upload, options: ImportOptions, sink: ProgressSink) -> Result<()> {
         self.require_write()?;
@@ -114,6 +120,7 @@ impl Host {
             let id = image.id().to_string();
             let name = options.reference.map(Reference::or_latest);
             host.set_tags(&image, &name.iter().map(ToString::to_string).collect::<Vec<_>>()).await?;
+            host.emit_tag(&id, name.as_ref());
             let shown = name.map_or_else(|| id.clone(), |name| name.familiar());
             host.state.emit(EventType::Image, "import", &id, &[("name", shown)]);
             sink(said(id));
@@ -160,6 +167,7 @@ impl Host {
             let id = image.id().to_string();
             let name = options.reference.map(Reference::or_latest);
             host.set_tags(&image, &name.iter().map(ToString::to_string).collect::<Vec<_>>()).await?;
+            host.emit_tag(&id, name.as_ref());
             let mut attributes = vec![("comment", options.comment), ("imageID", id.clone())];
             attributes.extend(name.map(|name| ("imageRef", name.familiar())));
             container.emit("commit", &attributes);

@@ -31,7 +31,9 @@ pub struct ContainerView {
     pub args: Vec<String>,
     /// What it is doing.
     pub state: State,
-    /// Whether its last start was stopped by a client.
+    /// When it ended the last time, if it ever did.
+    pub last_finished: Option<Timestamp>,
+    /// What its health checks say.
     pub health: Option<Health>,
     /// The image's id, `sha256:…`.
     pub image_id: String,

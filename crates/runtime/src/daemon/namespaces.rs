@@ -326,14 +326,31 @@ impl PrivateRoot<'_> {
         rustix::process::chroot(".")?;
         let root = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         for (mount, target) in &self.binds {
-            // A mount point is only missing when the container was never started; its content is not in it then.
-            if let Ok(target) = resolve(root.as_fd(), target) {
-                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-                move_mount(mount, "", &target, "", flags)?;
-            }
+            let target = match resolve(root.as_fd(), target) {
+                // Missing when the container was never started: then it is made as a start would make it.
+                Err(Errno::NOENT) => make_mount_point(root.as_fd(), mount, target)?,
+                other => other?,
+            };
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+            move_mount(mount, "", &target, "", flags)?;
         }
         Ok(())
     }
+}
+
+/// A file or directory for a mount of its kind.
+fn make_mount_point(root: BorrowedFd<'_>, mount: &OwnedFd, target: &Path) -> io::Result<OwnedFd> {
+    let kind = FileType::from_raw_mode(statx(mount, "", AtFlags::EMPTY_PATH, StatxFlags::TYPE)?.stx_mode.into());
+    if kind == FileType::Directory {
+        return make_directory(root, target);
+    }
+    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return Err(Errno::NOENT.into()) };
+    let parent = match resolve(root, parent) {
+        Err(Errno::NOENT) => make_directory(root, parent)?,
+        other => other?,
+    };
+    openat(parent, name, OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC, Mode::from_raw_mode(0o755))?;
+    Ok(resolve(root, target)?)
 }
 
 /// Whether a process is alive.

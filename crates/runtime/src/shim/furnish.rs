@@ -72,7 +72,7 @@ fn make_mount(root: BorrowedFd<'_>, mount: &Mount, fds: &Fds) -> Result<(), Fail
             if mount.flags != MountFlags::NONE {
                 set_attributes(source, mount.flags, None, recursive).step("set flags of bind", object)?;
             }
-            place(source, target.as_fd()).step("bind to", object)
+            place_bind(source, is_dir, &target).step("bind to", object)
         }
         MountSource::Fs { fstype, options } => {
             let existing = resolve(root, &mount.target).ok();
@@ -122,6 +122,9 @@ fn mount_cgroup_v1(root: BorrowedFd<'_>, mount: &Mount, hierarchies: &[(String, 
 
 fn new_fs(fstype: &str, options: &[String], flags: MountFlags) -> io::Result<OwnedFd> {
     let fs = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    if fstype == "tmpfs" {
+        fsconfig_set_string(&fs, "source", fstype)?;
+    }
     for option in options {
         match option.split_once('=') {
             Some((key, value)) => fsconfig_set_string(&fs, key, value)?,
@@ -131,6 +134,14 @@ fn new_fs(fstype: &str, options: &[String], flags: MountFlags) -> io::Result<Own
     fsconfig_create(&fs)?;
     let attributes = MountAttrFlags::from_bits_retain(u32::try_from(flags.0).map_err(|_| Errno::INVAL)?);
     Ok(fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Says what the kernel only calls invalid: a directory on a file, or a file on a directory.
+fn place_bind(mount: BorrowedFd<'_>, is_dir: bool, target: &OwnedFd) -> io::Result<()> {
+    if is_directory(target.as_fd())? == is_dir {
+        return place(mount, target.as_fd());
+    }
+    Err(if is_dir { Errno::NOTDIR } else { Errno::ISDIR }.into())
 }
 
 fn place(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {

@@ -1,0 +1,65 @@
+//! The lowest layer of every container: the mount points that a start needs and an image may lack.
+//!
+//! It is one read-only directory for all. Without it, starting a container would write those mount points into the
+//! container's own layer, where `docker diff` and `docker commit` would find them.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use droste_runtime::plan::{Overlay, OverlayUpper};
+
+use crate::container::Container;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::launch::text;
+
+/// The layer's directory, from the directory of the image layers.
+const FROM_LAYERS: &str = "../base";
+
+const DIRECTORIES: [&str; 6] = ["dev", "dev/pts", "dev/shm", "etc", "proc", "sys"];
+
+/// `/.dockerenv` is by what programs find out that they run in a container.
+const FILES: [&str; 5] = [".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf"];
+
+/// Makes the layer below the data root, if it is not there.
+pub(crate) fn make(data_root: &Path) -> Result<()> {
+    let base = data_root.join("base");
+    fill(&base).map_err(|error| Error::internal(format!("make {}: {error}", base.display())))
+}
+
+fn fill(base: &Path) -> io::Result<()> {
+    for directory in DIRECTORIES {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(base.join(directory))?;
+    }
+    fs::set_permissions(base, fs::Permissions::from_mode(0o755))?;
+    for file in FILES {
+        let file = fs::File::options().create(true).truncate(false).write(true).open(base.join(file))?;
+        file.set_permissions(fs::Permissions::from_mode(0o755))?;
+    }
+    match symlink("/proc/mounts", base.join("etc/mtab")) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+impl Engine {
+    /// The layers of a container's root, the base below all of them.
+    pub(crate) fn layers_of(&self, container: &Container) -> Result<droste_image::Overlay, droste_image::Error> {
+        let mut overlay = self.images.root_of(container.image.as_ref(), self.container_dir(&container.id))?;
+        overlay.lower.push(FROM_LAYERS.to_owned());
+        Ok(overlay)
+    }
+
+    /// The overlay that is a container's root, for whoever mounts it.
+    pub(crate) fn overlay(&self, container: &Container) -> Result<Overlay> {
+        let layers =
+            self.layers_of(container).map_err(|error| Error::hidden("the container's root is damaged", error))?;
+        Ok(Overlay {
+            layers_dir: text(&layers.layers_dir),
+            lowers: layers.lower,
+            upper: Some(OverlayUpper { upper: text(&layers.upper), work: text(&layers.work) }),
+        })
+    }
+}
