@@ -8,6 +8,7 @@ mod arrows;
 mod dependencies;
 mod layers;
 mod manifest;
+mod references;
 mod source;
 mod tree;
 mod unsafety;
