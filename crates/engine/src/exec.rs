@@ -119,7 +119,7 @@ impl Exec {
 fn require_running(container: &Container) -> Result<()> {
     match container.state() {
         State::Running(Running { paused: true, .. }) => {
-            Err(Error::conflict(format!("container {} is paused, unpause the container before exec", container.id)))
+            Err(Error::conflict(format!("Container {} is paused, unpause the container before exec", container.id)))
         }
         State::Running(_) => Ok(()),
         State::Restarting { .. } => Err(Error::conflict(format!(
@@ -139,6 +139,7 @@ impl Host {
             return Err(Error::invalid("No exec command specified"));
         }
         DetachKeys::parse(&config.detach_keys)?;
+        self.check_user(&container, &config.user).await?;
         let id = ExecId::from_bytes(random::bytes()?);
         let command = config.cmd.join(" ");
         let exec = Exec::new(id.clone(), container.id.clone(), config);
@@ -147,6 +148,15 @@ impl Host {
         container.live().execs.push(id.clone());
         container.emit(format!("exec_create: {command}"), &[("execID", id.to_string())]);
         Ok(id)
+    }
+
+    /// A user by name must be known in the container, as Docker finds out at once.
+    async fn check_user(&self, container: &Arc<Container>, user: &str) -> Result<()> {
+        if user.bytes().all(|byte| byte.is_ascii_digit() || byte == b':') {
+            return Ok(());
+        }
+        let user = user.to_owned();
+        self.with_files(container, move || crate::files::owner(&user).map(drop)).await
     }
 
     /// Keeps the latest ended execs of a container and lets the older ones go.

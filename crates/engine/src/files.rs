@@ -158,7 +158,7 @@ fn link_target(path: &str) -> String {
 }
 
 impl Host {
-    async fn with_files<T: Send + 'static>(
+    pub(crate) async fn with_files<T: Send + 'static>(
         &self,
         container: &Arc<Container>,
         work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -317,7 +317,7 @@ fn check_writable(container: &Container, path: &str) -> Result<()> {
 }
 
 /// The numbers of `user[:group]`, names looked up in the container.
-fn owner(user: &str) -> Result<(u32, u32)> {
+pub(crate) fn owner(user: &str) -> Result<(u32, u32)> {
     let (name, group) = user.split_once(':').unwrap_or((user, ""));
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());

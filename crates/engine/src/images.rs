@@ -127,7 +127,8 @@ impl Host {
         let image = self.find_image(typed)?;
         if let Some(wanted) = platform.filter(|wanted| !wanted.matches(&image.platform())) {
             return Err(Error::NotFound(crate::error::Message::new(format!(
-                "image with reference {typed} was found but does not provide the specified platform ({wanted})"
+                "image with reference {typed} was found but its platform ({}) does not match the specified platform ({wanted})",
+                image.platform()
             ))));
         }
         let id = image.id().to_string();
@@ -200,6 +201,11 @@ impl Host {
     /// Removes a name, and the image if that was its last one.
     pub async fn remove_image(&self, typed: &str, options: RemoveImage) -> Result<Vec<Removed>> {
         self.require_write()?;
+        Ok(self.remove_one_image(typed, options).await?.0)
+    }
+
+    /// Removes as [`Host::remove_image`] does, and says how many bytes of layers went.
+    async fn remove_one_image(&self, typed: &str, options: RemoveImage) -> Result<(Vec<Removed>, u64)> {
         let view = self.image(typed, None)?;
         let by_name = self.by_full_id(typed).is_none() && self.by_reference(typed).is_some();
         let mut removed = Vec::new();
@@ -208,7 +214,7 @@ impl Host {
             let names = self.names_to_remove(&view, &reference);
             if names.len() < view.tags.len() + view.digests.len() {
                 self.untag(&view, &names, &mut removed).await?;
-                return Ok(removed);
+                return Ok((removed, 0));
             }
         }
         self.check_unused(&view, typed, by_name, options.force)?;
@@ -220,8 +226,8 @@ impl Host {
         drop(view);
         self.state.emit(EventType::Image, "delete", &id, &[("name", id.clone())]);
         removed.push(Removed::Deleted(id));
-        self.engine.collect(&mut removed).await?;
-        Ok(removed)
+        let freed = self.engine.collect(&mut removed).await?;
+        Ok((removed, freed))
     }
 
     /// The name itself, and with a repository's last tag the digests of the repository.
@@ -300,7 +306,7 @@ impl Host {
         keep: &(dyn Fn(&ImageView) -> bool + Send + Sync),
     ) -> Result<(Vec<Removed>, u64)> {
         self.require_write()?;
-        let (mut removed, before) = (Vec::new(), self.engine.layer_bytes());
+        let (mut removed, mut freed) = (Vec::new(), 0);
         for view in self.images() {
             let named = !view.tags.is_empty() || (dangling_only && !view.digests.is_empty());
             if view.containers > 0 || (dangling_only && named) || keep(&view) || !self.is_own(&view.id) {
@@ -309,9 +315,11 @@ impl Host {
             let id = view.id.clone();
             drop(view);
             let options = RemoveImage { force: true, prune: true };
-            removed.extend(self.remove_image(&id, options).await.unwrap_or_default());
+            let (more, bytes) = self.remove_one_image(&id, options).await.unwrap_or_default();
+            removed.extend(more);
+            freed += bytes;
         }
-        Ok((removed, before.saturating_sub(self.engine.layer_bytes())))
+        Ok((removed, freed))
     }
 
     /// Whether this host holds the image itself rather than through its parent.
@@ -330,12 +338,8 @@ fn no_such(typed: &str) -> Error {
 }
 
 impl Engine {
-    fn layer_bytes(&self) -> u64 {
-        self.images.layers().iter().map(|(_, size)| size).sum()
-    }
-
-    /// Removes the content that no host holds and no container uses, and says which layers went.
-    pub(crate) async fn collect(self: &Arc<Self>, removed: &mut Vec<Removed>) -> Result<()> {
+    /// Removes the content that no host holds and no container uses, and says which layers went, and their bytes.
+    pub(crate) async fn collect(self: &Arc<Self>, removed: &mut Vec<Removed>) -> Result<u64> {
         let engine = Arc::clone(self);
         let collected = tokio::task::spawn_blocking(move || {
             // Nobody names an image between the reading of the roots and the store's decision.
@@ -347,7 +351,7 @@ impl Engine {
             |error: &dyn std::fmt::Display| Error::hidden("unneeded image content could not be removed", error);
         let collected = collected.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         removed.extend(collected.layers.iter().map(|layer| Removed::Deleted(layer.to_string())));
-        Ok(())
+        Ok(collected.bytes)
     }
 
     fn image_roots(&self) -> BTreeSet<Digest> {
