@@ -14,6 +14,9 @@ const SPEAKS_HTTP: [&str; 3] = ["daemon", "cli", "image"];
 /// Words that enter or change a namespace. `mount` counts as a call or a module only.
 const NAMESPACES: [&str; 9] = ["setns", "unshare", "unshare_unsafe", "open_tree", "move_mount", "fsopen", "pivot_root", "umount", "chroot"];
 
+/// Where a program may be started: the shim, a configured OCI runtime, and the client with its helpers and plugins.
+const STARTS: [&str; 3] = ["crates/runtime/src/daemon/spawn.rs", "crates/runtime/src/shim/oci.rs", "crates/cli/src/"];
+
 /// Macros of unfinished work.
 const HOLES: [&str; 3] = ["todo", "unimplemented", "dbg"];
 
@@ -37,6 +40,19 @@ fn namespaces(tree: &Tree) -> Vec<String> {
             if mounts || NAMESPACES.contains(&word) {
                 findings.push(format!("{path}:{line} says {word}: the daemon opens no namespace, the engine does"));
             }
+        }
+    }
+    findings
+}
+
+/// Programs that are started elsewhere; what a file's own tests do does not count.
+fn helpers(tree: &Tree) -> Vec<String> {
+    let mut findings = Vec::new();
+    let sources = tree.rust("crates/").filter(|(path, _)| path.contains("/src/"));
+    for (path, text) in sources.filter(|(path, _)| !STARTS.iter().any(|allowed| path.starts_with(allowed))) {
+        let own = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (line, _, _) in words(&code(own)).filter(|(_, word, rest)| *word == "Command" && rest.starts_with("::new")) {
+            findings.push(format!("{path}:{line} starts a program"));
         }
     }
     findings
@@ -74,6 +90,16 @@ fn the_daemon_opens_no_namespace() {
         "crates/daemon/src/a.rs:5 says setns: the daemon opens no namespace, the engine does",
     ];
     exactly(&namespaces(&tree), &wanted);
+}
+
+#[test]
+fn no_helper_programs() {
+    none(&helpers(Tree::repository()));
+    let tree = Tree::of(&[
+        ("crates/network/src/a.rs", "use std::process::Command;\nfn a() { Command::new(\"ip\"); }\n#[cfg(test)]\nmod tests { fn b() { Command::new(\"nft\"); } }"),
+        ("crates/cli/src/a.rs", "Command::new(\"ssh\")"),
+    ]);
+    exactly(&helpers(&tree), &["crates/network/src/a.rs:2 starts a program"]);
 }
 
 #[test]
