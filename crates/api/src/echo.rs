@@ -17,6 +17,11 @@ where
     (!map.is_empty()).then(|| map.clone())
 }
 
+/// The model does not tell a list that was not given (`null`) from an empty one (`[]`); most clients give none.
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
 /// `Config` as inspect shows it.
 pub fn config(config: &Config) -> wire::ContainerConfig {
     let words = |words: &Option<Vec<String>>| words.clone().map(Words);
@@ -81,9 +86,9 @@ pub fn host_config(host: &HostConfig) -> wire::HostConfig {
         cap_add: host.cap_add.clone().map(Words),
         cap_drop: host.cap_drop.clone().map(Words),
         cgroupns_mode: host.cgroupns_mode.text(),
-        dns: Some(host.dns.clone()),
-        dns_options: Some(host.dns_options.clone()),
-        dns_search: Some(host.dns_search.clone()),
+        dns: some(host.dns.clone()),
+        dns_options: some(host.dns_options.clone()),
+        dns_search: some(host.dns_search.clone()),
         extra_hosts: host.extra_hosts.clone(),
         group_add: host.group_add.clone(),
         ipc_mode: host.ipc_mode.text(),
@@ -108,18 +113,18 @@ pub fn host_config(host: &HostConfig) -> wire::HostConfig {
         nano_cpus: limits.nano_cpus,
         cgroup_parent: limits.cgroup_parent.clone(),
         blkio_weight: limits.blkio_weight,
-        blkio_weight_device: Some(limits.blkio_weight_device.iter().map(weight).collect()),
-        blkio_device_read_bps: Some(rates(&limits.blkio_read_bps)),
-        blkio_device_write_bps: Some(rates(&limits.blkio_write_bps)),
-        blkio_device_read_iops: Some(rates(&limits.blkio_read_iops)),
-        blkio_device_write_iops: Some(rates(&limits.blkio_write_iops)),
+        blkio_weight_device: some(limits.blkio_weight_device.iter().map(weight).collect()),
+        blkio_device_read_bps: some(rates(&limits.blkio_read_bps)),
+        blkio_device_write_bps: some(rates(&limits.blkio_write_bps)),
+        blkio_device_read_iops: some(rates(&limits.blkio_read_iops)),
+        blkio_device_write_iops: some(rates(&limits.blkio_write_iops)),
         cpu_period: limits.cpu_period,
         cpu_quota: limits.cpu_quota,
         cpu_realtime_period: limits.cpu_realtime_period,
         cpu_realtime_runtime: limits.cpu_realtime_runtime,
         cpuset_cpus: limits.cpuset_cpus.clone(),
         cpuset_mems: limits.cpuset_mems.clone(),
-        devices: Some(limits.devices.iter().map(device).collect()),
+        devices: some(limits.devices.iter().map(device).collect()),
         device_cgroup_rules: limits.device_cgroup_rules.clone(),
         device_requests: limits.device_requests.as_ref().map(|list| list.iter().map(device_request).collect()),
         kernel_memory: 0,

@@ -49,10 +49,10 @@ impl Query {
         }
     }
 
-    /// A moment as seconds with an optional fraction, as logs and events take it. Zero and absence are no moment.
+    /// A moment as seconds with an optional fraction, as logs and events take it.
     pub fn moment(&self, name: &str) -> Result<Option<Timestamp>> {
         match self.get(name) {
-            "" | "0" => Ok(None),
+            "" => Ok(None),
             text => seconds(text).map(Some),
         }
     }
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(query.moment("a").unwrap().unwrap().as_nanos(), 1_700_000_000_000_000_123);
         assert_eq!(query.moment("b"), query.moment("d"));
         assert_eq!(query.moment("c").unwrap_err().message, "strconv.ParseInt: parsing \"x\": invalid syntax");
-        assert_eq!(query.moment("e"), Ok(None));
+        assert_eq!(query.moment("e"), Ok(Some(Timestamp::from_secs(0))));
         assert_eq!(query.moment("f").unwrap().unwrap().as_secs(), -1);
         assert!(query.moment("g").is_err());
     }

@@ -40,6 +40,8 @@ fn differences(at: &str, expected: &Value, written: &Value) -> Vec<String> {
             a.iter().zip(b).flat_map(|(a, b)| differences(&format!("{at}[]"), a, b)).collect()
         }
         (a, b) if a == b => Vec::new(),
+        // The model does not tell a list that was not given from an empty one.
+        (Value::Array(a), Value::Null) if a.is_empty() && at.starts_with("HostConfig") => Vec::new(),
         (a, b) => vec![format!("{at}: {a} but {b}")],
     }
 }

@@ -153,6 +153,13 @@ pub struct VolumesPruned {
     pub space_reclaimed: u64,
 }
 
+/// `POST /networks/create`, as far as it is read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct NetworkCreate {
+    pub name: String,
+}
+
 /// `POST /networks/{id}/disconnect`, and the part of connect that names the container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

@@ -17,6 +17,12 @@ use super::{container, image, signed};
 /// The version that clients compare with Docker's: whose behaviour this is, and what it is.
 pub(crate) const SERVER_VERSION: &str = concat!("28.5.2+droste.", env!("CARGO_PKG_VERSION"));
 
+/// When this program was built, if those who built it said so.
+const BUILD_TIME: &str = match option_env!("DROSTE_BUILD_TIME") {
+    Some(time) => time,
+    None => "unknown",
+};
+
 /// Go's word for this processor.
 fn architecture() -> String {
     droste_model::platform::Platform::host().architecture
@@ -28,6 +34,7 @@ pub(crate) fn version(kernel: &str) -> Version {
     let details = BTreeMap::from([
         detail("ApiVersion", &CURRENT.to_string()),
         detail("Arch", &architecture()),
+        detail("BuildTime", BUILD_TIME),
         detail("Experimental", "false"),
         detail("GitCommit", ""),
         detail("KernelVersion", kernel),
@@ -46,7 +53,7 @@ pub(crate) fn version(kernel: &str) -> Version {
         os: "linux".to_owned(),
         arch: architecture(),
         kernel_version: kernel.to_owned(),
-        build_time: String::new(),
+        build_time: BUILD_TIME.to_owned(),
     }
 }
 

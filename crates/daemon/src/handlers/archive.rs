@@ -13,10 +13,10 @@ use crate::error::{Failure, Result};
 use crate::http::{Bytes, Reply};
 use crate::reply;
 
-/// The path of a query.
+/// The path of a query. The missing space is Docker's.
 fn path(call: &Call) -> Result<&str> {
     match call.query.get("path") {
-        "" => Err(Failure::new(StatusCode::BAD_REQUEST, "bad parameter: path cannot be empty")),
+        "" => Err(Failure::new(StatusCode::BAD_REQUEST, "bad parameter: pathcannot be empty")),
         path => Ok(path),
     }
 }

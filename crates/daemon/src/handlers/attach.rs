@@ -1,11 +1,14 @@
 //! Attaching to a container, and moving bytes between a client and a process.
 
+use std::io;
+
 use droste_api::frame::{self, Stream};
-use droste_engine::{AttachOptions, Attached, Input, Output, StreamKind};
+use droste_engine::{AttachOptions, Attached, Input, LogOptions, Logs, Output, StreamKind};
+use tokio::sync::mpsc;
 
 use crate::call::Call;
 use crate::error::Result;
-use crate::http::{Duplex, Reply};
+use crate::http::{Duplex, Reader, Reply, Writer};
 use crate::reply::{MULTIPLEXED_STREAM, RAW_STREAM, takeover_head};
 
 /// How much of a client's input is moved at a time.
@@ -21,30 +24,70 @@ pub(crate) fn stream_of(kind: StreamKind) -> Stream {
 }
 
 pub(crate) async fn attach(call: Call) -> Result<Reply> {
-    let Call { ref query, .. } = call;
-    let options = AttachOptions {
-        stdin: query.flag("stdin"),
-        stdout: query.flag("stdout"),
-        stderr: query.flag("stderr"),
-        stream: query.flag("stream"),
-        logs: query.flag("logs"),
-        detach_keys: query.given("detachKeys").filter(|keys| !keys.is_empty()).map(str::to_owned),
+    let query = &call.query;
+    let (stdout, stderr) = (query.flag("stdout"), query.flag("stderr"));
+    let (stream, with_logs) = (query.flag("stream"), query.flag("logs"));
+    let tty = call.host.container(&call.parameter)?.config.tty;
+    let past = match with_logs && (stdout || stderr) {
+        true => Some(call.host.logs(&call.parameter, LogOptions { stdout, stderr, ..LogOptions::default() }).await?),
+        false => None,
     };
-    let attached = call.host.attach(&call.parameter, options).await?;
-    hand_over(call, attached, None).await
+    let attached = match stream {
+        true => {
+            let options = AttachOptions {
+                stdin: query.flag("stdin"),
+                stdout,
+                stderr,
+                stream,
+                logs: false,
+                detach_keys: query.given("detachKeys").filter(|keys| !keys.is_empty()).map(str::to_owned),
+            };
+            call.host.attach(&call.parameter, options).await?
+        }
+        false => ended(tty),
+    };
+    hand_over(call, attached, Before { logs: past, complaint: None }).await
 }
 
-/// Gives the connection to a process's streams; `complaint` is written first. Does not return.
-pub(crate) async fn hand_over(call: Call, attached: Attached, complaint: Option<String>) -> Result<Reply> {
+/// An attachment to nothing.
+pub(crate) fn ended(tty: bool) -> Attached {
+    Attached { tty, input: None, output: mpsc::channel(1).1 }
+}
+
+/// What a client gets before a process's output.
+#[derive(Default)]
+pub(crate) struct Before {
+    /// What was logged so far.
+    pub(crate) logs: Option<Logs>,
+    /// Why there is no output.
+    pub(crate) complaint: Option<String>,
+}
+
+impl Before {
+    async fn send(self, writer: &mut Writer, tty: bool) -> io::Result<()> {
+        if let Some(mut logs) = self.logs {
+            while let Some(Ok(line)) = logs.lines.recv().await {
+                write(writer, tty, &Output { stream: line.stream, bytes: line.bytes }).await?;
+            }
+        }
+        match self.complaint {
+            Some(text) => write(writer, tty, &Output { stream: StreamKind::Stdout, bytes: text.into() }).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Gives the connection to a process's streams. Does not return.
+pub(crate) async fn hand_over(call: Call, attached: Attached, before: Before) -> Result<Reply> {
     // 1.42: "the Content-Type of attach and exec says whether the stream is multiplexed".
     let multiplexed = !attached.tty && call.version.at_least(42);
     let head = takeover_head(call.wants_upgrade(), if multiplexed { MULTIPLEXED_STREAM } else { RAW_STREAM });
-    let never = call.takeover.take(head, move |duplex| pass(duplex, attached, complaint)).await;
+    let never = call.takeover.take(head, move |duplex| pass(duplex, attached, before)).await;
     match never {}
 }
 
 /// Passes bytes in both directions until the output ends, the client is gone, or it detaches.
-async fn pass(duplex: Duplex, attached: Attached, complaint: Option<String>) {
+async fn pass(duplex: Duplex, attached: Attached, before: Before) {
     let Duplex { mut reader, mut writer, socket } = duplex;
     let Attached { tty, input, mut output } = attached;
     let input_task = async move {
@@ -55,11 +98,7 @@ async fn pass(duplex: Duplex, attached: Attached, complaint: Option<String>) {
         std::future::pending::<()>().await;
     };
     let output_task = async {
-        if let Some(text) = complaint {
-            let bytes = text.into_bytes();
-            let stream = StreamKind::Stdout;
-            write(&mut writer, tty, &Output { stream, bytes: bytes.into() }).await?;
-        }
+        before.send(&mut writer, tty).await?;
         while let Some(piece) = output.recv().await {
             write(&mut writer, tty, &piece).await?;
         }
@@ -76,7 +115,7 @@ async fn pass(duplex: Duplex, attached: Attached, complaint: Option<String>) {
     }
 }
 
-async fn write(writer: &mut crate::http::Writer, tty: bool, piece: &Output) -> std::io::Result<()> {
+async fn write(writer: &mut Writer, tty: bool, piece: &Output) -> io::Result<()> {
     if tty {
         return writer.send(&[], &piece.bytes).await;
     }
@@ -86,7 +125,7 @@ async fn write(writer: &mut crate::http::Writer, tty: bool, piece: &Output) -> s
 }
 
 /// Feeds a process with what the client sends, until one of them is done.
-async fn feed(reader: &mut crate::http::Reader, mut input: Input) {
+async fn feed(reader: &mut Reader, mut input: Input) {
     loop {
         match reader.read(PIECE).await {
             Ok(bytes) if bytes.is_empty() => break,

@@ -8,7 +8,8 @@ use droste_api::wire::{
 use droste_api::{RequestError, shape};
 use droste_engine::view::ContainerView;
 use droste_engine::{RemoveOptions, UpdateContainer, WaitCondition};
-use droste_model::signal::Signal;
+use droste_model::name::ContainerName;
+use droste_model::signal::{InvalidSignal, Signal};
 use droste_model::time::Timestamp;
 use futures_util::stream;
 use hyper::StatusCode;
@@ -73,8 +74,13 @@ fn signal(call: &Call, doing: &str, wrong: StatusCode) -> Result<Option<Signal>>
     if text.is_empty() {
         return Ok(None);
     }
-    let parsed = text.parse().map(Some);
-    parsed.map_err(|error| Failure::new(wrong, format!("cannot {doing} container: {}: {error}", call.parameter)))
+    text.parse().map(Some).map_err(|error: InvalidSignal| {
+        let reason = match text.parse::<i64>() {
+            Ok(number) if number != 0 => format!("the linux daemon does not support signal {number}"),
+            _ => error.to_string(),
+        };
+        Failure::new(wrong, format!("cannot {doing} container: {}: {reason}", call.parameter))
+    })
 }
 
 pub(crate) async fn stop(call: Call) -> Result<Reply> {
@@ -126,11 +132,18 @@ pub(crate) async fn rename(call: Call) -> Result<Reply> {
     if name.is_empty() {
         return Err(Failure::new(StatusCode::BAD_REQUEST, "Neither old nor new names may be empty"));
     }
+    const BEFORE: &str = "Error when allocating new name: ";
+    if name.parse::<ContainerName>().is_err() {
+        let bare = name.strip_prefix('/').unwrap_or(name);
+        let text = format!("{BEFORE}Invalid container name (/{bare}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
+        return Err(Failure::new(StatusCode::BAD_REQUEST, text));
+    }
     call.host.rename(&call.parameter, name).await.map_err(|error| {
         let failure = Failure::from(error);
-        let of_name = ["Conflict. ", "Invalid container name"].iter().any(|start| failure.message.starts_with(start));
-        let before = if of_name { "Error when allocating new name: " } else { "" };
-        Failure { message: format!("{before}{}", failure.message), ..failure }
+        match failure.message.starts_with("Conflict. ") {
+            true => Failure { message: format!("{BEFORE}{}", failure.message), ..failure },
+            false => failure,
+        }
     })?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }

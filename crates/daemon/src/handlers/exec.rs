@@ -3,11 +3,10 @@
 use droste_api::decode::decode_or_default;
 use droste_api::parse;
 use droste_api::wire::{ExecInspect, ExecProcess, ExecStart as Wire, IdResponse};
-use droste_engine::{Attached, ExecStart};
+use droste_engine::ExecStart;
 use hyper::StatusCode;
-use tokio::sync::mpsc;
 
-use super::attach::hand_over;
+use super::attach::{Before, ended, hand_over};
 use super::containers::window;
 use crate::call::Call;
 use crate::error::{Failure, Result};
@@ -34,15 +33,14 @@ pub(crate) async fn start(mut call: Call) -> Result<Reply> {
         return Ok(reply::empty(StatusCode::OK));
     }
     match started {
-        Ok(attached) => hand_over(call, attached, None).await,
+        Ok(attached) => hand_over(call, attached, Before::default()).await,
         // Docker has taken the connection over when it finds that the program can't be started, so its clients read
         // the reason from the stream and the exit code from inspect.
         Err(error) => {
             let failure = Failure::from(error);
             tracing::debug!(cause = failure.log.as_deref(), "{}", failure.message);
-            let (_, output) = mpsc::channel(1);
-            let attached = Attached { tty: exec.config.tty, input: None, output };
-            hand_over(call, attached, Some(format!("{}\r\n", failure.message))).await
+            let complaint = Some(format!("{}\r\n", failure.message));
+            hand_over(call, ended(exec.config.tty), Before { logs: None, complaint }).await
         }
     }
 }

@@ -121,7 +121,7 @@ impl Wanted {
             && filters.exact("health", health(view))
             && filters.any("isolation", |value| value == "default" || value.is_empty())
             && filters.any("is-task", |value| !matches!(value, "1" | "true"))
-            && (self.exited.is_empty() || self.exited.contains(&exit_code(view)) && !running)
+            && (self.exited.is_empty() || exit_code(view).is_some_and(|code| self.exited.contains(&code)))
             && self.ancestors.as_ref().is_none_or(|ids| ids.contains(&view.image_id))
             && self.before.as_ref().is_none_or(|other| view.created < other.created)
             && self.since.as_ref().is_none_or(|other| view.created > other.created)
@@ -140,8 +140,12 @@ fn health(view: &ContainerView) -> &'static str {
     })
 }
 
-fn exit_code(view: &ContainerView) -> i64 {
-    view.state.exit().map_or(0, |exit| exit.code.into())
+/// The exit code of a container that has run and does not run.
+fn exit_code(view: &ContainerView) -> Option<i64> {
+    match &view.state {
+        State::Exited { exit, .. } => Some(exit.code.into()),
+        _ => None,
+    }
 }
 
 fn on_network(view: &ContainerView, name: &str) -> bool {

@@ -25,7 +25,7 @@ pub(crate) async fn logs(call: Call) -> Result<Reply> {
         stderr,
         follow: query.flag("follow"),
         since: query.moment("since")?,
-        until: query.moment("until")?,
+        until: query.moment("until")?.filter(|until| until.as_nanos() != 0),
         // "all", nothing, a negative number and nonsense mean all lines, as in Docker.
         tail: query.get("tail").parse().ok(),
         details: query.flag("details"),

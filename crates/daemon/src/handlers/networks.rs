@@ -1,8 +1,9 @@
 //! Networks and volumes, as far as they are listed and inspected.
 
 use droste_api::RequestError;
+use droste_api::decode::decode;
 use droste_api::filters::Filters;
-use droste_api::wire::VolumeList;
+use droste_api::wire::{BuildsPruned, NetworkCreate, NetworksPruned, VolumeList, VolumesPruned};
 use droste_engine::NetworkView;
 use hyper::StatusCode;
 
@@ -58,6 +59,44 @@ pub(crate) async fn inspect(call: Call) -> Result<Reply> {
         return Err(Failure::new(StatusCode::NOT_FOUND, format!("network {} not found", call.parameter)));
     }
     Ok(reply::json(&dress::network::network(&view, true)))
+}
+
+/// What can be said of a request that makes, changes or joins networks, before it is said that Droste does not.
+pub(crate) async fn refuse(pattern: &str, call: &mut Call) -> Result<()> {
+    if pattern == "/networks/create" {
+        let wanted: NetworkCreate = decode(&call.take_json().await?)?;
+        if wanted.name.is_empty() {
+            return Err(Failure::new(StatusCode::BAD_REQUEST, "invalid name: name is empty"));
+        }
+        let known = call.host.network(&wanted.name).is_ok_and(|view| view.name == wanted.name);
+        let text = format!("operation is not permitted on predefined {} network ", wanted.name);
+        return if known { Err(Failure::new(StatusCode::FORBIDDEN, text)) } else { Ok(()) };
+    }
+    let view = call.host.network(&call.parameter)?;
+    match pattern {
+        "/networks/{id}" => {
+            let text = format!("{} is a pre-defined network and cannot be removed", view.name);
+            Err(Failure::new(StatusCode::FORBIDDEN, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The networks of a host are built in and stay.
+pub(crate) async fn prune_networks(call: Call) -> Result<Reply> {
+    call.filters(&["label", "label!", "until"])?;
+    Ok(reply::json(&NetworksPruned { networks_deleted: None }))
+}
+
+/// There are no volumes to remove so far.
+pub(crate) async fn prune_volumes(call: Call) -> Result<Reply> {
+    call.filters(&["all", "label", "label!"])?;
+    Ok(reply::json(&VolumesPruned { volumes_deleted: Vec::new(), space_reclaimed: 0 }))
+}
+
+/// There is no build cache so far.
+pub(crate) async fn prune_builds(_: Call) -> Result<Reply> {
+    Ok(reply::json(&BuildsPruned::default()))
 }
 
 pub(crate) async fn volumes(call: Call) -> Result<Reply> {
