@@ -61,7 +61,6 @@ struct Progress {
     active: bool,
     ends: u64,
     code: i64,
-    error: Option<String>,
     removed: bool,
 }
 
@@ -98,22 +97,20 @@ impl Container {
         self.record().state.clone()
     }
 
-    /// Enters a state and tells those who wait.
+    /// Enters a state and tells those who wait. Only a process that ran can end: a start that failed is no end.
     pub(crate) fn enter(&self, state: State) {
         let active = is_active(&state);
         let exit = state.exit().cloned();
-        let ended = matches!(state, State::Exited { .. } | State::Restarting { .. })
-            || matches!(&state, State::Created { failed: Some(_) });
         let mut record = self.record();
+        let ran = record.state.running().is_some();
         record.state = state;
         record.last_finished = exit.as_ref().map(|exit| exit.at).or(record.last_finished);
         drop(record);
         self.progress.send_modify(|progress| {
             progress.active = active;
-            if let Some(exit) = exit.filter(|_| ended) {
-                progress.ends += 1;
+            if let Some(exit) = exit {
                 progress.code = i64::from(exit.code);
-                progress.error = (!exit.error.is_empty()).then_some(exit.error);
+                progress.ends += u64::from(ran);
             }
         });
     }
@@ -176,7 +173,7 @@ impl Waiting {
             WaitCondition::Removed => progress.removed,
         };
         match self.progress.wait_for(met).await {
-            Ok(progress) => WaitOutcome { code: progress.code, error: progress.error.clone() },
+            Ok(progress) => WaitOutcome { code: progress.code, error: None },
             Err(_) => WaitOutcome { code: 0, error: Some("the engine is shutting down".to_owned()) },
         }
     }

@@ -339,10 +339,15 @@ impl Engine {
         Ok(Namespaces { pid, net, ipc, uts, cgroup })
     }
 
+    /// The folder of the run state is nobody's but the engine's: the shim's socket and the recorded exit are in it.
     fn make_state_dir(&self, record: &ContainerRecord) -> Result<PathBuf> {
+        use std::os::unix::fs::DirBuilderExt;
         let path = self.state_dir(&record.id);
         let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path)
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&path)
             .map_err(|error| Error::hidden("the container's run state could not be made", error))?;
         Ok(path)
     }
