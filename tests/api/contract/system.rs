@@ -89,8 +89,11 @@ fn bodies_must_be_json() {
 fn keys_are_matched_without_case() {
     let e = Engine::shared();
     let image = droste_test_support::image::BASE;
-    let c = e.create(droste_test_support::json!({"iMAGE": image, "cMD": ["true"], "hostCONFIG": {"autoREMOVE": false, "binds": null},
-        "Unknown": {"is": "ignored"}, "LABELS": {"Case": "Kept"}}));
+    let body = droste_test_support::json!({"iMAGE": image, "cMD": ["true"], "hostCONFIG": {"autoREMOVE": false, "binds": null},
+        "Unknown": {"is": "ignored"}, "LABELS": {"Case": "Kept"}});
+    let reply = e.request("POST", "/containers/create").json(&body).send();
+    reply.expect_status(201);
+    let c = droste_test_support::Container::adopt(e, reply.json()["Id"].as_str().unwrap());
     t!(e, GET "/containers/{c}/json", 200, ".Config.Image" == image, ".Config.Cmd" == ["true"], ".Config.Labels.Case" == "Kept");
 }
 

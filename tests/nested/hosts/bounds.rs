@@ -77,14 +77,18 @@ fn devices() {
     let ask = |path: &str| json!({"Devices": [{"PathOnHost": path, "PathInContainer": "/dev/asked", "CgroupPermissions": "rwm"}]});
     assert_eq!(h.output("echo x > /dev/asked && echo ok", ask("/dev/null")), "ok\n", "what the host has can be had");
     assert_ne!(c.exec(&["test", "-e", "/dev/kmsg"]).code, 0);
-    let nested = h.create(sleeper(ask("/dev/kmsg")));
-    t!(h, POST "/containers/{nested}/start", 500 | 400, ".message" has "/dev/kmsg");
+    h.refuses(sleeper(ask("/dev/kmsg")), "/dev/kmsg");
     // A node that the host makes itself is no more usable below than in the host.
     c.exec(&["mknod", "/tmp/kmsg", "c", "1", "11"]);
     assert_ne!(c.exec(&["head", "-c", "1", "/tmp/kmsg"]).code, 0);
-    let below = h.create(sh_with("head -c 1 /dev/asked", ask("/tmp/kmsg")));
-    let started = h.request("POST", &format!("/containers/{below}/start")).send();
-    assert!(started.status >= 400 || below.wait() != 0, "the device is usable below");
+    let mut body = sh_with("head -c 1 /dev/asked", ask("/tmp/kmsg"));
+    body["Image"] = json!(BASE);
+    let created = h.request("POST", "/containers/create").json(&body).send();
+    if created.status == 201 {
+        let below = Container::adopt(&h, created.json()["Id"].as_str().unwrap());
+        let started = h.request("POST", &format!("/containers/{below}/start")).send();
+        assert!(started.status >= 400 || below.wait() != 0, "the device is usable below");
+    }
     let privileged = h.outcome(sh_with("mknod /tmp/k c 1 11 && head -c 1 /tmp/k", json!({"Privileged": true})));
     assert_ne!(privileged.code, 0);
 }
@@ -211,15 +215,13 @@ fn update_keeps_the_bounds() {
 fn files_of_the_machine_stay_out_of_archives() {
     let e = Engine::shared();
     let dir = e.scratch();
-    std::fs::write(dir.path().join("secret"), "secret").unwrap();
+    std::fs::write(dir.path().join("secret"), "for nobody's eyes").unwrap();
     let (_c, h) = host(e, json!({}));
     let nested = h.run(sleeper(json!({})));
     let path = dir.path().join("secret").display().to_string();
     assert_eq!(nested.exec(&["sh", "-c", &format!("mkdir -p /l; ln -s ../../../../../..{path} /l/up; ln -s {path} /l/abs; ln -s /proc/1/root{path} /l/magic")]).code, 0);
-    for link in ["/l/up", "/l/abs", "/l/magic", &path] {
+    for link in ["/l/up", "/l/abs", "/l/magic", &path, "/l/up/.", "/l/magic/."] {
         let reply = h.request("GET", &format!("/containers/{nested}/archive?path={link}")).send();
-        assert!(!reply.text().contains("secret\0") || reply.status != 200 || reply.text().contains("/l/"), "{link}: {}", reply.status);
-        let through = h.request("GET", &format!("/containers/{nested}/archive?path={link}/.")).send();
-        assert!(through.status >= 400, "{link}: {}", through.status);
+        assert!(!reply.text().contains("for nobody's eyes"), "{link}: {}", reply.status);
     }
 }

@@ -66,6 +66,22 @@ impl Engine {
         container
     }
 
+    /// Creates and starts a container that must fail at one of the two, with those words in the message.
+    /// Docker finds some mistakes only at the start; to find them earlier is no difference to a client.
+    pub fn refuses(&self, mut body: Value, words: &str) {
+        body["Image"] = json!(BASE);
+        let create = self.request("POST", "/containers/create").json(&body).send();
+        let reply = if create.status == 201 {
+            let id = create.json()["Id"].as_str().expect("an id").to_owned();
+            let container = Container::adopt(self, &id);
+            self.request("POST", &container.target("/start")).send()
+        } else {
+            create
+        };
+        reply.expect_one_of(&[400, 404, 409, 500]);
+        reply.check(".message", "has", &json!(words));
+    }
+
     /// Runs a container to its end.
     pub fn outcome(&self, body: Value) -> Outcome {
         let container = self.run(body);

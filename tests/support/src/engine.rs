@@ -24,6 +24,7 @@ pub struct Engine {
     socket: PathBuf,
     kind: Kind,
     images: OnceLock<()>,
+    anchor: OnceLock<i32>,
 }
 
 #[derive(Debug)]
@@ -123,6 +124,7 @@ impl Engine {
             std::thread::sleep(Duration::from_millis(5));
         }
         self.request("GET", "/_ping").send().expect_status(200);
+        self.anchor();
     }
 
     /// Ends the daemon with SIGKILL; its containers run on.
@@ -159,11 +161,26 @@ impl Engine {
         peer.pid.as_raw_nonzero().get()
     }
 
+    /// A process that is where the daemon is and outlives it: the one that started it.
+    fn anchor(&self) -> i32 {
+        *self.anchor.get_or_init(|| {
+            let daemon = self.pid();
+            let status = std::fs::read_to_string(format!("/proc/{daemon}/status"));
+            let status = status.expect("read the daemon's status");
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+            match &self.kind {
+                Kind::Droste(_) => parent.and_then(|pid| pid.trim().parse().ok()),
+                _ => Some(daemon),
+            }
+            .expect("a process has a parent")
+        })
+    }
+
     /// A path of the host's root as the caller can open it, its `/proc` included.
     pub fn root_path(&self, path: &str) -> PathBuf {
         let root = match &self.kind {
             Kind::Nested(root) => root.display().to_string(),
-            _ => format!("/proc/{}/root", self.pid()),
+            _ => format!("/proc/{}/root", self.anchor()),
         };
         format!("{root}{path}").into()
     }
@@ -172,7 +189,7 @@ impl Engine {
     pub fn netns_path(&self) -> PathBuf {
         match &self.kind {
             Kind::Nested(_) => self.root_path("/proc/1/ns/net"),
-            _ => format!("/proc/{}/ns/net", self.pid()).into(),
+            _ => format!("/proc/{}/ns/net", self.anchor()).into(),
         }
     }
 
