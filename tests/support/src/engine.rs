@@ -58,7 +58,12 @@ impl Engine {
     pub fn start() -> Self {
         if let Ok(host) = std::env::var("DROSTE_TEST_DOCKER_HOST") {
             let socket = host.strip_prefix("unix://").expect("DROSTE_TEST_DOCKER_HOST is unix://PATH");
-            return Self { socket: socket.into(), kind: Kind::Docker, images: OnceLock::new() };
+            return Self {
+                socket: socket.into(),
+                kind: Kind::Docker,
+                images: OnceLock::new(),
+                anchor: OnceLock::new(),
+            };
         }
         Self::start_droste(&[])
     }
@@ -74,8 +79,12 @@ impl Engine {
             .keep();
         let guard = Guard::spawn(&program, &dir, options);
         log_on_panic(dir.join("log"));
-        let engine =
-            Self { socket: dir.join("docker.sock"), kind: Kind::Droste(Mutex::new(guard)), images: OnceLock::new() };
+        let engine = Self {
+            socket: dir.join("docker.sock"),
+            kind: Kind::Droste(Mutex::new(guard)),
+            images: OnceLock::new(),
+            anchor: OnceLock::new(),
+        };
         engine.power_on();
         engine
     }
@@ -197,7 +206,12 @@ impl Engine {
     pub fn host_of(&self, container: &Container<'_>) -> Self {
         let pid = container.inspect()["State"]["Pid"].clone();
         let root = self.root_path(&format!("/proc/{pid}/root"));
-        Self { socket: root.join("var/run/docker.sock"), kind: Kind::Nested(root), images: OnceLock::new() }
+        Self {
+            socket: root.join("var/run/docker.sock"),
+            kind: Kind::Nested(root),
+            images: OnceLock::new(),
+            anchor: OnceLock::new(),
+        }
     }
 
     /// A name that nobody else uses.
