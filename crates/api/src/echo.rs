@@ -76,7 +76,7 @@ pub fn host_config(host: &HostConfig) -> wire::HostConfig {
         container_id_file: host.container_id_file.clone(),
         log_config: wire::LogConfig { kind: host.log.driver.clone(), config: Some(host.log.options.clone()) },
         network_mode: host.network_mode.to_string(),
-        port_bindings: Some(port_bindings(&host.port_bindings)),
+        port_bindings: Some(port_bindings(&host.port_bindings)).filter(|bindings| !bindings.is_empty()),
         restart_policy: restart_policy(host.restart_policy),
         auto_remove: host.auto_remove,
         volume_driver: host.volume_driver.clone(),

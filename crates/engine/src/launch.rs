@@ -205,17 +205,9 @@ impl Engine {
         privileges::check_sysctls(&record.host_config)?;
         let (privileges, _) = privileges::bound(&power.namespaces, &power.bounds, &record.host_config, &settings)?;
         let mut fds = Fds::default();
-        let network = self.network(container, &record, &host, &settings)?;
-        let cgroup = self.make_cgroup(&record, &privileges, power)?;
-        let namespaces = self.namespaces(&record, &host, power, network.as_ref(), &mut fds)?;
         let state_dir = self.make_state_dir(&record)?;
         let (listener, socket) = sockets::open(&state_dir, &record)?;
-        self.write_files(&record, &host, network.as_ref(), &settings)?;
-        let mut mounts = system_mounts(&record.host_config, &privileges, &cgroup);
-        mounts.extend(self.wanted_mounts(container, &record, power, socket.as_deref(), &mut fds)?);
-        let pending = std::mem::take(&mut container.live().pending);
-        let attached =
-            pending.into_iter().map(|one| AttachPlan { socket: fds.add(one.socket), streams: one.streams }).collect();
+        // The first descriptor, so that the next daemon knows by what number to ask for it.
         let listeners = match &listener {
             Some(listener) => {
                 let copy =
@@ -224,6 +216,15 @@ impl Engine {
             }
             None => Vec::new(),
         };
+        let network = self.network(container, &record, &host, &settings)?;
+        let cgroup = self.make_cgroup(&record, &privileges, power)?;
+        let namespaces = self.namespaces(&record, &host, power, network.as_ref(), &mut fds)?;
+        self.write_files(&record, &host, network.as_ref(), &settings)?;
+        let mut mounts = system_mounts(&record.host_config, &privileges, &cgroup);
+        mounts.extend(self.wanted_mounts(container, &record, power, socket.as_deref(), &mut fds)?);
+        let pending = std::mem::take(&mut container.live().pending);
+        let attached =
+            pending.into_iter().map(|one| AttachPlan { socket: fds.add(one.socket), streams: one.streams }).collect();
         let plan = LaunchPlan {
             id: record.id.to_string(),
             state_dir: text(&state_dir),

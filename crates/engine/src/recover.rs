@@ -13,7 +13,6 @@ use droste_model::id::ContainerId;
 use droste_model::state::{Exit, State};
 use droste_model::time::Timestamp;
 use droste_runtime::namespaces::{EnterError, HostNamespaces};
-use droste_runtime::plan::FdIndex;
 use droste_runtime::{Reconnected, Shim};
 
 use crate::container::Container;
@@ -22,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::host::Power;
 use crate::network::Attachment;
 use crate::record::ContainerRecord;
-use crate::{lifecycle, privileges};
+use crate::{lifecycle, privileges, sockets};
 
 impl Engine {
     /// Puts every container back, parents before what runs on them, and starts what the restart policies say.
@@ -163,7 +162,7 @@ impl Engine {
             host.switch_on(Power { namespaces: Arc::new(namespaces), bounds: Arc::new(Bounds::of(&own)) });
         }
         let socket: OwnedFd = shim
-            .take_listener(FdIndex(0))
+            .take_listener(sockets::LISTENER)
             .await
             .map_err(|error| Error::hidden("its engine socket could not be taken over", error))?;
         let listener = UnixListener::from(socket);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use droste_model::event::{Event, EventType};
 use droste_model::host::{Grant, HostId};
 use droste_model::time::Timestamp;
+use droste_runtime::plan::FdIndex;
 
 use crate::container::Container;
 use crate::engine::{Engine, ListenerChange};
@@ -19,6 +20,9 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::network::Builtin;
 use crate::record::ContainerRecord;
+
+/// Where among a plan's descriptors the listening socket is.
+pub(crate) const LISTENER: FdIndex = FdIndex(0);
 
 /// The socket's name in its folder.
 const NAME: &str = "docker.sock";
