@@ -92,7 +92,7 @@ fn processes_are_counted_killed_and_their_cgroup_removed() {
     let mut place = Place::new("life");
     let group = place.create("one");
     assert!(group.exists() && !group.is_populated().unwrap());
-    place.run(&group, "sleep 1000 & sleep 1000");
+    place.run(&group, "sleep 1000 & sleep 1000 & wait");
     until("three processes", || group.pids().unwrap().len() == 3);
     assert!(group.is_populated().unwrap());
     group.kill().unwrap();

@@ -1,4 +1,10 @@
-//! The engine's cases on pure cgroup v2.
+//! The engine on pure cgroup v2: what a container gets, what holds it, what is counted, and hosts in hosts.
+//!
+//! It runs in the machine that `crates` boots, each test in a process of its own, and takes the machine as its own.
 
-#[test]
-fn placeholder() {}
+mod engine;
+
+mod devices;
+mod life;
+mod limits;
+mod nested;

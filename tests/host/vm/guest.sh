@@ -42,7 +42,7 @@ stats() { d stats --no-stream --format '{{.Name}} {{.PIDs}}' sleeper | grep -q '
 update() { d update --memory 50m --memory-swap 50m sleeper && eq "$(cat "$(path sleeper)/memory.max")" 52428800; }
 executed() { eq "$(d exec sleeper echo in)" in; }
 kill_() { d kill sleeper && eq "$(d wait sleeper)" 137 && d rm sleeper; }
-device() { ! d run --rm base sh -c 'mknod /tmp/kmsg c 1 11 && head -c 1 /tmp/kmsg' && eq "$(d run --rm base sh -c 'head -c 3 /dev/zero | wc -c')" 3; }
+device() { ! d run --rm base sh -c 'mknod /tmp/console c 4 64 && : < /tmp/console' && eq "$(d run --rm base sh -c 'head -c 3 /dev/zero | wc -c')" 3; }
 bridge() {
   d run -d --name web -p 8080:80 base sh -c 'nc -ll -p 80 -e echo served & wait'
   tries=0
@@ -81,7 +81,7 @@ case_ "memory limit" limit "--memory 64m" memory.max 67108864
 case_ "swap limit" limit "--memory 64m --memory-swap 100m" memory.swap.max 37748736
 case_ "pids limit" limit "--pids-limit 17" pids.max 17
 case_ "cpu limit" limit "--cpus 0.5" cpu.max "50000 100000"
-case_ "cpu shares" limit "--cpu-shares 2048" cpu.weight 79
+case_ "cpu shares" limit "--cpu-shares 2048" cpu.weight 174
 case_ "cpuset" limit "--cpuset-cpus 1" cpuset.cpus 1
 case_ "out of memory" oom
 case_ "a sleeper" sleeper
