@@ -3,6 +3,7 @@
 //! [`Admitted`] can only be made here, and only it can be made into a container. Admission decides what it can without
 //! side effects; what it must take (a name, a pin on the image), it returns as values that give themselves back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use droste_confine::PathRules;
@@ -12,7 +13,7 @@ use droste_model::host::{Grant, ImageView};
 use droste_model::id::ContainerId;
 use droste_model::mount::{Mount, MountSource};
 use droste_model::name::ContainerName;
-use droste_model::network::NetworkMode;
+use droste_model::network::{EndpointRequest, NetworkMode};
 use droste_model::path::{ClientPath, ContainerPath};
 use droste_model::state::State;
 use droste_model::time::Timestamp;
@@ -100,6 +101,7 @@ impl Host {
         check_working_dir(&config)?;
         let mut host_config = complete(request.host, &settings)?;
         self.name_by_id(&mut host_config)?;
+        check_endpoints(&request.networks)?;
         privileges::check(&self.state, &host_config, &config, &settings, &mut warnings)?;
         let limits = self.engine.support.admit(&mut host_config.resources, false);
         warnings.extend(limits.map_err(|error| Error::invalid(error.to_string()))?);
@@ -162,15 +164,24 @@ impl Host {
         ReservedName::take(&self.state, format!("c-{}", id.short()).parse().map_err(|_| no_name())?, id)
     }
 
-    /// Other containers whose namespaces are asked for must be on this host, or be SELF; from now on they are known by
-    /// their ids, whatever their names will be.
+    /// Other containers whose namespaces are asked for are known by their ids from now on, whatever their names will
+    /// be. Only this host's are found, and SELF.
     fn name_by_id(&self, host: &mut HostConfig) -> Result<()> {
+        let id_of = |name: &mut String| match self.target(name) {
+            Ok(target) => {
+                *name = target.container().id.to_string();
+                Ok(())
+            }
+            // It may exist by the time of the start, which looks again.
+            Err(Error::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        };
         if let NetworkMode::Container(name) = &mut host.network_mode {
-            *name = self.target(name)?.container().id.to_string();
+            id_of(name)?;
         }
         for mode in [&mut host.ipc_mode, &mut host.pid_mode] {
             if let NamespaceMode::Container(name) = mode {
-                *name = self.target(name)?.container().id.to_string();
+                id_of(name)?;
             }
         }
         Ok(())
@@ -294,6 +305,21 @@ fn complete(mut host: HostConfig, settings: &Settings) -> Result<HostConfig> {
     Ok(host)
 }
 
+/// The networks that every host has take no wishes for names and addresses, as Docker's do not.
+fn check_endpoints(asked: &BTreeMap<String, EndpointRequest>) -> Result<()> {
+    for request in asked.values() {
+        if !request.aliases.is_empty() {
+            return Err(Error::invalid(
+                "network-scoped alias is supported only for containers in user defined networks",
+            ));
+        }
+        if request.ipv4.is_some() || request.ipv6.is_some() || !request.link_local.is_empty() {
+            return Err(Error::invalid("user specified IP address is supported on user defined networks only"));
+        }
+    }
+    Ok(())
+}
+
 /// The system paths that are hidden and protected unless the client says otherwise.
 fn complete_paths(host: &mut HostConfig) {
     let open = host.security_opt.iter().flatten().any(|word| word == "systempaths=unconfined");
@@ -346,7 +372,7 @@ fn runtime_name(asked: &str, settings: &Settings) -> Result<String> {
 /// What the socket grants: as its creator says, else as the daemon's list of images says, else a host of its own.
 fn socket_grant(
     targets: Vec<ContainerPath>,
-    labels: &std::collections::BTreeMap<String, String>,
+    labels: &BTreeMap<String, String>,
     image: &str,
     settings: &Settings,
 ) -> Result<Option<Socket>> {

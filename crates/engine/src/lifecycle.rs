@@ -502,11 +502,11 @@ impl Engine {
 
 fn still_running(container: &Container, typed: &str) -> Error {
     let state = container.state();
-    let (word, way_out) = match state.word() {
-        "paused" => ("paused", "unpause the container before removing or force remove"),
-        word => (word, "stop the container before removing or force remove"),
+    let why = match state.word() {
+        "paused" => "container is paused and must be unpaused first".to_owned(),
+        word => format!("container is {word}: stop the container before removing or force remove"),
     };
-    Error::conflict(format!("cannot remove container {typed:?}: container is {word}: {way_out}"))
+    Error::conflict(format!("cannot remove container {typed:?}: {why}"))
 }
 
 fn in_progress(id: &ContainerId) -> Error {

@@ -57,10 +57,6 @@ pub struct AttachOptions {
     pub stdout: bool,
     /// Get standard error.
     pub stderr: bool,
-    /// Stay attached; without it only what was logged comes.
-    pub stream: bool,
-    /// First what was logged so far.
-    pub logs: bool,
     /// Keys that detach; `None` for ctrl-p ctrl-q.
     pub detach_keys: Option<String>,
 }

@@ -71,7 +71,10 @@ impl Host {
         }
         let mut wanted: Vec<(Image, Vec<Reference>)> = Vec::new();
         for name in &names {
-            let view = self.image(name, None)?;
+            let view = self.image(name, None).map_err(|error| match error {
+                Error::NotFound(_) => Error::no_such_image(name),
+                error => error,
+            })?;
             let tags = self.tags_to_save(name, &view.tags)?;
             match wanted.iter_mut().find(|(image, _)| image.id() == view.image.id()) {
                 Some((_, had)) => had.extend(tags),

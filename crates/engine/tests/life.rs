@@ -88,10 +88,8 @@ async fn runs_logs_execs_and_leaves_nothing() {
     let engine = engine(&scratch).await;
     let host = engine.machine();
     host.create(request("one", &["sh", "-c", "echo out; echo err >&2; exit 3"])).await.unwrap();
-    let mut attached = host
-        .attach("one", AttachOptions { stdout: true, stderr: true, stream: true, ..AttachOptions::default() })
-        .await
-        .unwrap();
+    let mut attached =
+        host.attach("one", AttachOptions { stdout: true, stderr: true, ..AttachOptions::default() }).await.unwrap();
     let waiting = host.wait("one", WaitCondition::NextExit).await.unwrap();
     host.start("one").await.unwrap();
     assert_eq!(waiting.done().await.code, 3);

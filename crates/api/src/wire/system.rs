@@ -231,6 +231,8 @@ pub struct TreeNode {
     pub host: bool,
     /// CPU time so far in nanoseconds; `null` while it does not run.
     pub cpu_nanos: Option<u64>,
+    /// Published ports as `ps` shows them.
+    pub ports: Vec<String>,
     /// Memory in bytes; `null` while it does not run.
     pub memory_bytes: Option<u64>,
     /// What runs on it.

@@ -1,6 +1,7 @@
 //! `info`, `version`, `system/df` and the tree of hosts.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use droste_api::human;
@@ -10,9 +11,15 @@ use droste_api::wire::{
     VersionComponent, VersionPlatform,
 };
 use droste_engine::view::ContainerView;
+use droste_model::port::PublishedPort;
 use droste_model::time::Timestamp;
 
 use super::{container, image, signed};
+
+/// A published port as `ps` shows it: `0.0.0.0:8080->80/tcp`.
+fn published(port: &PublishedPort) -> String {
+    format!("{}->{}", SocketAddr::new(port.host_ip, port.host_port), port.container)
+}
 
 /// The version that clients compare with Docker's: whose behaviour this is, and what it is.
 pub(crate) const SERVER_VERSION: &str = concat!("28.5.2+droste.", env!("CARGO_PKG_VERSION"));
@@ -164,6 +171,7 @@ pub(crate) fn tree(node: &droste_engine::TreeNode, now: Timestamp) -> TreeNode {
         state: view.map_or("running", |view| view.state.word()).to_owned(),
         status: view.map(|view| human::status(&view.state, view.health.as_ref(), now)).unwrap_or_default(),
         host: view.is_none_or(|view| view.is_host),
+        ports: view.map(|view| view.ports.iter().map(published).collect()).unwrap_or_default(),
         cpu_nanos: node.usage.map(|(cpu, _)| cpu),
         memory_bytes: node.usage.map(|(_, memory)| memory),
         children: node.children.iter().map(|child| tree(child, now)).collect(),

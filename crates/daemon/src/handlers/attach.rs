@@ -38,8 +38,6 @@ pub(crate) async fn attach(call: Call) -> Result<Reply> {
                 stdin: query.flag("stdin"),
                 stdout,
                 stderr,
-                stream,
-                logs: false,
                 detach_keys: query.given("detachKeys").filter(|keys| !keys.is_empty()).map(str::to_owned),
             };
             call.host.attach(&call.parameter, options).await?
