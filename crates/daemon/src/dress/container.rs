@@ -166,7 +166,7 @@ fn state(view: &ContainerView) -> ContainerState {
         exit_code: exit.map_or(0, |exit| exit.code.into()),
         error: exit.map(|exit| exit.error.clone()).unwrap_or_default(),
         started_at: time(started_at),
-        finished_at: time(exit.filter(|_| started_at.is_some()).map(|exit| exit.at)),
+        finished_at: time(view.last_finished.filter(|_| started_at.is_some())),
         health: view.health.as_ref().map(health),
     }
 }
