@@ -196,10 +196,12 @@ fn number(text: &str) -> Option<Option<u32>> {
     }
 }
 
+/// With a `-` before a rule that denies, as the device cgroup reads it back: without, it would allow.
 impl fmt::Display for DeviceRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = |one: Option<u32>| one.map_or("*".to_owned(), |n| n.to_string());
-        write!(f, "{} {}:{} {}", self.kind.letter(), number(self.major), number(self.minor), self.access)
+        let sign = if self.allow { "" } else { "-" };
+        write!(f, "{sign}{} {}:{} {}", self.kind.letter(), number(self.major), number(self.minor), self.access)
     }
 }
 
@@ -334,6 +336,7 @@ mod tests {
     #[test]
     fn rules_are_parsed_as_docker_does() {
         assert_eq!(rule("c 1:* rw").to_string(), "c 1:* rw");
+        assert_eq!(DeviceRule::everything(false).to_string(), "-a *:* rwm");
         assert_eq!(rule("a *:* rwm"), DeviceRule::everything(true));
         for wrong in ["foo", "c 1:3 rwmx", "c 1:3", "x 1:3 r", "c 1 r", "c +1:3 r", "c 1:3 ", "c 1:3 r ", "c  1:3 r"] {
             let error = wrong.parse::<DeviceRule>().unwrap_err().to_string();
