@@ -102,6 +102,7 @@ impl Host {
         let mut host_config = complete(request.host, &settings)?;
         self.name_by_id(&mut host_config)?;
         check_endpoints(&request.networks)?;
+        self.check_links(&host_config)?;
         privileges::check(&self.state, &host_config, &config, &settings, &mut warnings)?;
         let limits = self.engine.support.admit(&mut host_config.resources, false);
         warnings.extend(limits.map_err(|error| Error::invalid(error.to_string()))?);
@@ -183,6 +184,16 @@ impl Host {
             if let NamespaceMode::Container(name) = mode {
                 id_of(name)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Linked containers must be on this host.
+    fn check_links(&self, host: &HostConfig) -> Result<()> {
+        for link in host.links.iter().flatten() {
+            let name = link.split_once(':').map_or(link.as_str(), |(name, _)| name);
+            self.member(name)
+                .map_err(|error| Error::invalid(format!("could not get container for {name}: {error}")))?;
         }
         Ok(())
     }

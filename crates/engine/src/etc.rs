@@ -32,6 +32,7 @@ impl Engine {
             .map(|text| ExtraHost::parse(text, gateway))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| Error::invalid(error.to_string()))?;
+        let extra = [extra, linked(record, host)?].concat();
         let shares_host = network.is_none();
         let of_host = host.files_of_host()?;
         let hosts_file = if shares_host {
@@ -72,4 +73,26 @@ fn dns(host: &HostConfig, settings: &Settings) -> DnsOptions {
         search: or(&host.dns_search, &settings.dns_search),
         options: or(&host.dns_options, &settings.dns_options),
     }
+}
+
+/// The containers that `--link` names, under their aliases, names and host names.
+fn linked(record: &ContainerRecord, host: &Host) -> Result<Vec<ExtraHost>> {
+    let mut lines = Vec::new();
+    for link in record.host_config.links.iter().flatten() {
+        let (name, alias) = link.split_once(':').unwrap_or((link, link));
+        let other = host.member(name)?;
+        let (endpoint, names) = {
+            let other = other.record();
+            (other.endpoint.clone(), [alias.to_owned(), other.config.hostname.clone(), other.name.to_string()])
+        };
+        let endpoint = endpoint.ok_or_else(|| {
+            Error::conflict(format!(
+                "Cannot link to a non running container: /{} AS /{}/{alias}",
+                names[2], record.name
+            ))
+        })?;
+        let address = IpAddr::V4(endpoint.address.0);
+        lines.extend(names.into_iter().map(|name| ExtraHost { name, address }));
+    }
+    Ok(lines)
 }

@@ -30,8 +30,9 @@ use crate::host::{Host, Power, Target};
 use crate::mounting::system_mounts;
 use crate::network::{Attachment, Wish};
 use crate::placement::cgroup_plan;
-use crate::record::ContainerRecord;
+use crate::record::{ContainerRecord, EndpointRecord};
 use crate::settings::Settings;
+use crate::store::{Change, Key};
 use crate::{privileges, process, sockets};
 
 /// Docker's words before a launcher's failure, from which clients read what happened.
@@ -129,21 +130,23 @@ impl Engine {
         let endpoint = network.as_ref().and_then(|network| network.endpoint().cloned());
         let connected = network.is_some();
         container.live().network = network.map(Arc::new);
-        let launched = match oci {
-            None => self.runtime.launch(plan, fds.0).await,
-            Some(options) => self.runtime.launch_oci(plan, fds.0, options).await,
+        let started_at = Timestamp::now();
+        let stored = self.store.commit(vec![intended(container, endpoint, started_at).map_err(|error| (error, 128))?]);
+        let launched = async {
+            match oci {
+                None => self.runtime.launch(plan, fds.0).await,
+                Some(options) => self.runtime.launch_oci(plan, fds.0, options).await,
+            }
         };
+        let (launched, stored) = tokio::join!(launched, stored);
         let shim = launched.map_err(|failure| (refused(REFUSED, &failure), exit_code(failure.kind)))?;
         if connected {
             sockets::emit_network(container, "connect");
         }
-        {
-            let mut record = container.record();
-            record.endpoint = endpoint;
-            record.health = crate::health::initial(&record.config);
-        }
-        let started_at = Timestamp::now();
         self.started(container, shim, started_at, false);
+        if let Err(error) = stored {
+            tracing::error!(container = %container.id, %error, "that it runs is not remembered");
+        }
         self.remember(container);
         container.emit("start", &[]);
         self.switch_on(container, privileges, listener).map_err(|error| (error, 128))?;
@@ -391,6 +394,18 @@ impl Engine {
 
 pub(crate) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// Takes the start into the record, which is stored while the container is launched: whatever a client is shown of a
+/// running container, a daemon that comes after this one knows. The process's number it learns from the shim.
+fn intended(container: &Container, endpoint: Option<EndpointRecord>, started_at: Timestamp) -> Result<Change> {
+    let mut record = container.record();
+    record.endpoint = endpoint;
+    record.health = crate::health::initial(&record.config);
+    let mut intended = record.clone();
+    drop(record);
+    intended.state = State::Running(Running { pid: 0, started_at, paused: false });
+    Ok(Change::put(Key::Container(intended.id.clone()), &intended)?)
 }
 
 /// A container's IPC namespace is its own unless it says that it may be shared. SELF may share its own.

@@ -232,13 +232,29 @@ fn default_bridge(network: &HostNetwork, host: &HostState, settings: &Settings) 
             })?;
             Bridge { gateway, ..Bridge::new(BRIDGE, subnet.trunc()) }
         }
-        None => Bridge::new(BRIDGE, network.choose_subnet(&above(host)).map_err(|error| failed(&error))?),
+        None => Bridge::new(BRIDGE, free_subnet(network, host, settings)?),
     };
     bridge.icc = settings.icc;
     if let Some(mtu) = settings.mtu {
         bridge.mtu = mtu;
     }
     Ok(bridge)
+}
+
+/// A subnet that nobody around uses: of the daemon's pools, or of Docker's.
+fn free_subnet(network: &HostNetwork, host: &HostState, settings: &Settings) -> Result<Ipv4Net> {
+    let mut taken = above(host);
+    if settings.address_pools.is_empty() {
+        return network.choose_subnet(&taken).map_err(|error| failed(&error));
+    }
+    taken.extend(network.used_subnets().map_err(|error| failed(&error))?);
+    let pools = settings
+        .address_pools
+        .iter()
+        .filter_map(|(base, prefix, size)| Ipv4Net::new(*base, *prefix).ok().and_then(|pool| pool.subnets(*size).ok()));
+    droste_network::first_free(pools.flatten(), &taken).ok_or_else(|| {
+        Error::internal("all of the daemon's address pools are in use: give more --default-address-pool")
+    })
 }
 
 /// The subnets of the hosts above: a host that reused one could not reach what is on it.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use crate::transfer::ProgressSink;
 
 /// How long one address of a registry may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where certificates of registries are, in Docker's layout.
+const CERTS_DIRS: [&str; 2] = ["/etc/droste/certs.d", "/etc/docker/certs.d"];
 
 /// What a registry says of a reference.
 #[derive(Clone, Debug)]
@@ -88,7 +92,7 @@ fn registry_settings(settings: &Settings) -> RegistrySettings {
     RegistrySettings {
         insecure: settings.registry.insecure.clone(),
         mirrors: settings.registry.mirrors.clone(),
-        certs_dirs: if certs.is_empty() { default.certs_dirs } else { certs },
+        certs_dirs: if certs.is_empty() { CERTS_DIRS.map(PathBuf::from).to_vec() } else { certs },
         downloads: settings.max_concurrent_downloads,
         uploads: settings.max_concurrent_uploads,
         ..default

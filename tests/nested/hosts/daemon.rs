@@ -105,11 +105,9 @@ fn a_host_that_dies_meanwhile_takes_all_with_it() {
 
 /// Kills the daemon, then the container's first process, then starts the daemon.
 fn kill_after_daemon(e: &Engine, c: &droste_test_support::Container) {
-    let pid = c.inspect()["State"]["Pid"].as_i64().unwrap();
-    let status = std::fs::read_to_string(e.root_path(&format!("/proc/{pid}/status"))).unwrap();
-    let outermost = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+    let process = crate::init_of(e, c);
     e.kill_daemon();
-    let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(outermost).unwrap(), rustix::process::Signal::KILL);
+    crate::kill(process);
     e.power_on();
 }
 

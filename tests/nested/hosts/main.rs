@@ -65,9 +65,28 @@ fn names(e: &Engine) -> Vec<String> {
 
 /// Kills the first process of a running container from outside.
 fn kill_init(e: &Engine, c: &Container) {
+    kill(init_of(e, c));
+}
+
+fn kill(process: rustix::process::Pid) {
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+}
+
+/// The first process of a running container by its number in this program's PID namespace. The engine's number is from
+/// a namespace of its own, where another process may have what is this one's number here; so the process is known by
+/// its mount namespace, and by being the first of its PID namespace.
+fn init_of(e: &Engine, c: &Container) -> rustix::process::Pid {
     let pid = c.inspect()["State"]["Pid"].as_i64().unwrap();
-    let status = std::fs::read_to_string(e.root_path(&format!("/proc/{pid}/status"))).unwrap();
-    let outermost = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap().split_whitespace().next().unwrap();
-    let pid = rustix::process::Pid::from_raw(outermost.parse().unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let wanted = std::fs::read_link(e.root_path(&format!("/proc/{pid}/ns/mnt"))).unwrap();
+    let is_first = |process: i32| {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+        ids.split_whitespace().count() > 1 && ids.split_whitespace().last() == Some("1")
+    };
+    let numbers = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let same = |process: &i32| std::fs::read_link(format!("/proc/{process}/ns/mnt")).is_ok_and(|found| found == wanted);
+    let mut found = numbers.filter(|process| same(process) && is_first(*process));
+    let process = found.next().expect("the container's first process is seen from here");
+    assert!(found.next().is_none(), "one process of a mount namespace is the first of its PID namespace");
+    rustix::process::Pid::from_raw(process).unwrap()
 }
