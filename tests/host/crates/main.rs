@@ -38,7 +38,6 @@ fn the_crates_tests_on_pure_cgroup_v2() {
     add(&mut machine, &programs);
     add_runtimes(&mut machine);
     let report = machine.boot();
-    let names: Vec<String> =
-        programs.iter().flat_map(|program| program.tests.iter().map(|test| format!("{} {test}", program.name))).collect();
+    let names: Vec<String> = programs.iter().flat_map(|program| program.tests.iter().map(|test| format!("{} {test}", program.name))).collect();
     report.assert_all_ok(names.iter().map(String::as_str));
 }

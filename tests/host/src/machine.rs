@@ -39,9 +39,7 @@ impl Machine {
     /// A machine whose first process runs `script`. Busybox and modules are in it; `programs` go to `/root`.
     pub fn new(busybox: &[u8], script: &str) -> Self {
         let (kernel, mut guest) = (Kernel::get(), Initramfs::new());
-        for dir in
-            ["bin", "sbin", "dev", "etc", "proc", "sys", "tmp", "run", "root", "new", "var/lib", "var/run", "var/tmp", "usr/bin", "lib64"]
-        {
+        for dir in ["bin", "sbin", "dev", "etc", "proc", "sys", "tmp", "run", "root", "new", "var/lib", "var/run", "var/tmp", "usr/bin", "lib64"] {
             guest.dir(dir);
         }
         guest.file("bin/busybox", 0o755, busybox);

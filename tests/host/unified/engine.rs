@@ -44,12 +44,7 @@ impl Own {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir_in("/var/tmp").unwrap();
         let cgroup_parent = format!("/droste-test-{}", std::process::id());
-        let settings = Settings {
-            data_root: folder.path().join("data"),
-            exec_root: folder.path().join("exec"),
-            cgroup_parent: cgroup_parent.clone(),
-            ..Settings::default()
-        };
+        let settings = Settings { data_root: folder.path().join("data"), exec_root: folder.path().join("exec"), cgroup_parent: cgroup_parent.clone(), ..Settings::default() };
         let engine = Engine::open(settings).await.unwrap();
         let options = ImportOptions { reference: Some("base".parse().unwrap()), ..ImportOptions::default() };
         let rootfs = std::io::Cursor::new(image::rootfs().finish());
@@ -139,7 +134,7 @@ pub(crate) async fn start(host: &Host, request: CreateContainer) {
 pub(crate) async fn run(host: &Host, request: CreateContainer) -> Ended {
     let name = request.name.clone().unwrap().to_string();
     host.create(request).await.unwrap();
-    let all = AttachOptions { stdout: true, stderr: true, stream: true, ..AttachOptions::default() };
+    let all = AttachOptions { stdout: true, stderr: true, ..AttachOptions::default() };
     let mut attached = host.attach(&name, all).await.unwrap();
     let waiting = host.wait(&name, WaitCondition::NextExit).await.unwrap();
     host.start(&name).await.unwrap_or_else(|error| panic!("start {name}: {error}"));

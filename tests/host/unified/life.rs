@@ -15,14 +15,9 @@ async fn the_machine_is_pure_and_can_limit() {
     let info = own.info().await.unwrap();
     assert_eq!(info.cgroup_version, 2);
     let limits = info.limits;
-    for (what, there) in [
-        ("memory", limits.memory),
-        ("swap", limits.swap),
-        ("shares", limits.cpu_shares),
-        ("quota", limits.cpu_cfs),
-        ("cpuset", limits.cpuset),
-        ("pids", limits.pids),
-    ] {
+    for (what, there) in
+        [("memory", limits.memory), ("swap", limits.swap), ("shares", limits.cpu_shares), ("quota", limits.cpu_cfs), ("cpuset", limits.cpuset), ("pids", limits.pids)]
+    {
         assert!(there, "{what}");
     }
     assert!(!limits.oom_kill_disable, "v2 always kills");
