@@ -294,6 +294,10 @@ fn named(mut config: Config, host: &HostConfig, id: &ContainerId) -> Config {
 fn complete(mut host: HostConfig, settings: &Settings) -> Result<HostConfig> {
     host.log = log_config(host.log, settings)?;
     complete_paths(&mut host);
+    // As much swap as memory, unless the client says how much, or that there is no limit.
+    if host.resources.memory > 0 && host.resources.memory_swap == 0 {
+        host.resources.memory_swap = host.resources.memory.saturating_mul(2);
+    }
     if host.shm_size == 0 {
         host.shm_size = SHM_SIZE;
     }

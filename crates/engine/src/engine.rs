@@ -298,7 +298,6 @@ pub(crate) fn new_identity() -> Result<HostRecord> {
         engine_id: random::uuid()?,
         created: Timestamp::now(),
         networks: [network()?, network()?, network()?],
-        bridge: None,
     })
 }
 

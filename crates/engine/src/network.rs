@@ -130,18 +130,11 @@ impl Networks {
         if let Some(open) = open.as_ref() {
             return Ok(Arc::clone(open));
         }
-        let fd = host
-            .power()?
-            .namespaces
-            .net
-            .try_clone()
-            .map_err(|error| Error::hidden("the network namespace of the host could not be opened", error))?;
-        let network = HostNetwork::open(Namespace::from_fd(fd), TAG).map_err(|error| failed(&error))?;
+        let network = network_of(host)?;
         let bridge = default_bridge(&network, host, settings)?;
         network.ensure_bridge(&bridge).map_err(|error| failed(&error))?;
         let mut addresses = Ipam::new(bridge.subnet);
         let _ = addresses.reserve(bridge.gateway);
-        host.record().bridge = Some((bridge.gateway, bridge.subnet.prefix_len()));
         let made = Arc::new(Open { network, bridge, addresses: Mutex::new(addresses) });
         *open = Some(Arc::clone(&made));
         Ok(made)
@@ -198,7 +191,8 @@ impl Networks {
         settings: &Settings,
         attachments: impl Iterator<Item = &'a Attachment>,
     ) -> Result<()> {
-        if host.record().bridge.is_none() {
+        let is_there = network_of(host)?.bridge_subnet(BRIDGE).map_err(|error| failed(&error))?.is_some();
+        if !is_there {
             return Ok(());
         }
         let open = self.open(host, settings)?;
@@ -221,18 +215,25 @@ pub(crate) struct Wish {
     pub ports: Vec<(ContainerPort, PortBinding)>,
 }
 
-/// The bridge that the settings or the host's records name, or one in a free subnet.
+/// A host's network namespace. Nothing is made in it.
+fn network_of(host: &HostState) -> Result<HostNetwork> {
+    let fd = host.power()?.namespaces.net.try_clone();
+    let fd = fd.map_err(|error| Error::hidden("the network namespace of the host could not be opened", error))?;
+    HostNetwork::open(Namespace::from_fd(fd), TAG).map_err(|error| failed(&error))
+}
+
+/// The bridge that the settings name, or the one that an earlier daemon made, or one in a free subnet.
 fn default_bridge(network: &HostNetwork, host: &HostState, settings: &Settings) -> Result<Bridge> {
-    let remembered = host.record().bridge;
-    let settled = settings.bridge_ip.filter(|_| host.level == 0).or(remembered);
-    let mut bridge = match settled {
-        Some((gateway, prefix)) => {
+    let is_there = network.bridge_subnet(BRIDGE).map_err(|error| failed(&error))?;
+    let mut bridge = match (settings.bridge_ip.filter(|_| host.level == 0), is_there) {
+        (Some((gateway, prefix)), _) => {
             let subnet = Ipv4Net::new(gateway, prefix).map_err(|error| {
                 Error::invalid(format!("invalid address of the default bridge {gateway}/{prefix}: {error}"))
             })?;
             Bridge { gateway, ..Bridge::new(BRIDGE, subnet.trunc()) }
         }
-        None => Bridge::new(BRIDGE, free_subnet(network, host, settings)?),
+        (None, Some(subnet)) => Bridge::new(BRIDGE, subnet),
+        (None, None) => Bridge::new(BRIDGE, free_subnet(network, host, settings)?),
     };
     bridge.icc = settings.icc;
     if let Some(mtu) = settings.mtu {

@@ -3,8 +3,9 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use droste_cgroup::devices::{Kind, Rule};
 use droste_cgroup::{Cgroup, CgroupPath, Cgroups, Limits};
-use droste_confine::Privileges;
+use droste_confine::{DeviceKind, DeviceRule, Privileges};
 use droste_runtime::namespaces::HostNamespaces;
 use droste_runtime::plan::CgroupPlan;
 
@@ -56,7 +57,7 @@ impl Engine {
         let group = self.cgroups.create(&path).map_err(failed)?;
         let limited = (|| {
             group.limit(&limits)?;
-            group.set_devices(&device_rules(privileges)?, &attach_program)?;
+            group.set_devices(&device_rules(privileges), &attach_program)?;
             if !record.is_host() {
                 return Ok(group.clone());
             }
@@ -79,12 +80,20 @@ impl Engine {
     }
 }
 
-fn device_rules(privileges: &Privileges) -> Result<Vec<droste_cgroup::devices::Rule>, droste_cgroup::CgroupError> {
-    let text = |rule: &droste_confine::DeviceRule| {
-        let rule = rule.to_string();
-        rule.parse().map_err(|_| droste_cgroup::CgroupError::Path(rule))
+fn device_rules(privileges: &Privileges) -> Vec<Rule> {
+    let kind = |kind| match kind {
+        DeviceKind::All => Kind::All,
+        DeviceKind::Block => Kind::Block,
+        DeviceKind::Char => Kind::Char,
     };
-    privileges.device_rules.iter().map(text).collect()
+    let rule = |rule: &DeviceRule| Rule {
+        allow: rule.allow,
+        kind: kind(rule.kind),
+        major: rule.major,
+        minor: rule.minor,
+        access: rule.access.bits(),
+    };
+    privileges.device_rules.iter().map(rule).collect()
 }
 
 /// Loads a device program and attaches it to a new cgroup.

@@ -87,8 +87,6 @@ pub(crate) struct HostRecord {
     pub created: Timestamp,
     /// The ids of its networks `bridge`, `host` and `none`.
     pub networks: [NetworkId; 3],
-    /// The default bridge's subnet while it exists: address of the bridge and prefix length.
-    pub bridge: Option<(std::net::Ipv4Addr, u8)>,
 }
 
 /// What a tag says.

@@ -26,6 +26,7 @@ fn names_and_lists_are_its_own() {
     t!(e, GET "/containers/{name}/json", 200, ".Id" == id);
     let nested_id = same.id.clone();
     t!(e, GET "/containers/{nested_id}/json", 404);
+    drop(same);
     drop(c);
 }
 

@@ -264,9 +264,11 @@ fn require_proc(file: BorrowedFd<'_>) -> io::Result<()> {
     if found == rustix::fs::PROC_SUPER_MAGIC { Ok(()) } else { Err(Errno::XDEV.into()) }
 }
 
-/// Empty things to put over what must not be seen.
+/// Something empty to put over what must not be seen, once for directories and once for files.
+///
+/// Each is a mount of this namespace: Linux before 6.15 does not clone a mount that is nowhere.
 struct Hidden {
-    directory: OwnedFd,
+    directory: Option<OwnedFd>,
     null: OwnedFd,
 }
 
@@ -280,19 +282,30 @@ fn mask(root: BorrowedFd<'_>, path: &str, hidden: &mut Option<Hidden>) -> Result
     let is_dir = is_directory(target.as_fd()).step("mask", object)?;
     let hidden = match hidden {
         Some(hidden) => hidden,
-        none => none.insert(hidden_things(root).step("mask", object)?),
+        none => none.insert(Hidden { directory: None, null: null_device(root).step("mask", object)? }),
     };
-    let source = if is_dir { &hidden.directory } else { &hidden.null };
-    let cover = clone_mount(source.as_fd(), false).step("mask", object)?;
-    place(cover.as_fd(), target.as_fd()).step("mask", object)
+    hide(target.as_fd(), is_dir, hidden).step("mask", object)
 }
 
-fn hidden_things(root: BorrowedFd<'_>) -> io::Result<Hidden> {
-    let directory = new_fs("tmpfs", &["size=0".to_owned()], MountFlags::RDONLY)?;
+/// The first directory gets the empty one itself, which from then on can be cloned.
+fn hide(target: BorrowedFd<'_>, is_dir: bool, hidden: &mut Hidden) -> io::Result<()> {
+    match (is_dir, &hidden.directory) {
+        (false, _) => place(clone_mount(hidden.null.as_fd(), false)?.as_fd(), target),
+        (true, Some(placed)) => place(clone_mount(placed.as_fd(), false)?.as_fd(), target),
+        (true, None) => {
+            let directory = new_fs("tmpfs", &["size=0".to_owned()], MountFlags::RDONLY)?;
+            place(directory.as_fd(), target)?;
+            hidden.directory = Some(directory);
+            Ok(())
+        }
+    }
+}
+
+fn null_device(root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let null = resolve(root, "/dev/null")?;
     let stat = fstat(&null)?;
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == makedev(1, 3);
-    if is_null { Ok(Hidden { directory, null }) } else { Err(Errno::NODEV.into()) }
+    if is_null { Ok(null) } else { Err(Errno::NODEV.into()) }
 }
 
 fn make_readonly(root: BorrowedFd<'_>, path: &str) -> Result<(), Failure> {
