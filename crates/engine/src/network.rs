@@ -387,37 +387,23 @@ impl Host {
 
     fn network_view(&self, network: Builtin) -> NetworkView {
         let networks = &self.state.networks;
-        let (subnets, options) = match network {
-            Builtin::Bridge => self.bridge_view(),
-            Builtin::Host | Builtin::None => (Vec::new(), BTreeMap::new()),
-        };
+        let bridge = (network == Builtin::Bridge).then(|| self.bridge()).flatten();
         NetworkView {
             id: networks.id(network).clone(),
             name: network.name().to_owned(),
             driver: network.driver().to_owned(),
             created: networks.created,
-            subnets,
-            options,
+            subnets: bridge.iter().map(|one| (one.subnet.to_string(), Some(IpAddr::V4(one.gateway)))).collect(),
+            options: bridge.as_ref().map(options_of).unwrap_or_default(),
             containers: self.members_on(network),
         }
     }
 
-    /// The default bridge as inspect shows it. It is made at the latest when somebody looks at its addresses, so that
-    /// a client which asks for the gateway gets one that answers.
-    fn bridge_view(&self) -> (Vec<(String, Option<IpAddr>)>, BTreeMap<String, String>) {
-        let settings = self.engine.settings();
-        let open = self.state.networks.open(&self.state, &settings);
-        let Ok(open) = open else { return (Vec::new(), BTreeMap::new()) };
-        let flag = |on: bool| on.to_string();
-        let options = BTreeMap::from([
-            ("com.docker.network.bridge.default_bridge".to_owned(), flag(true)),
-            ("com.docker.network.bridge.enable_icc".to_owned(), flag(open.bridge.icc)),
-            ("com.docker.network.bridge.enable_ip_masquerade".to_owned(), flag(open.bridge.masquerade)),
-            ("com.docker.network.bridge.host_binding_ipv4".to_owned(), "0.0.0.0".to_owned()),
-            ("com.docker.network.bridge.name".to_owned(), open.bridge.name.clone()),
-            ("com.docker.network.driver.mtu".to_owned(), open.bridge.mtu.to_string()),
-        ]);
-        (vec![(open.bridge.subnet.to_string(), Some(IpAddr::V4(open.bridge.gateway)))], options)
+    /// The default bridge. It is made at the latest when somebody looks at its addresses, so that a client which asks
+    /// for the gateway gets one that answers.
+    fn bridge(&self) -> Option<Bridge> {
+        let open = self.state.networks.open(&self.state, &self.engine.settings());
+        open.ok().map(|open| open.bridge.clone())
     }
 
     fn members_on(&self, network: Builtin) -> Vec<NetworkMember> {
@@ -441,4 +427,17 @@ impl Host {
         }
         members
     }
+}
+
+/// A bridge's options as Docker shows them.
+fn options_of(bridge: &Bridge) -> BTreeMap<String, String> {
+    let options = [
+        ("bridge.default_bridge", true.to_string()),
+        ("bridge.enable_icc", bridge.icc.to_string()),
+        ("bridge.enable_ip_masquerade", bridge.masquerade.to_string()),
+        ("bridge.host_binding_ipv4", "0.0.0.0".to_owned()),
+        ("bridge.name", bridge.name.clone()),
+        ("driver.mtu", bridge.mtu.to_string()),
+    ];
+    options.map(|(name, value)| (format!("com.docker.network.{name}"), value)).into()
 }

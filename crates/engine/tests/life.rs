@@ -1,5 +1,7 @@
 //! A container's life on the engine itself, on a real kernel. Needs root and Debian's `busybox-static`.
 
+#![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -330,7 +330,7 @@ struct Opened {
 
 enum Source {
     Plain(File),
-    Compressed(GzDecoder<File>),
+    Compressed(Box<GzDecoder<File>>),
 }
 
 impl Read for Source {
@@ -370,7 +370,7 @@ fn open_files(path: &Path) -> io::Result<VecDeque<Opened>> {
 }
 
 fn compressed(file: File) -> Source {
-    Source::Compressed(GzDecoder::new(file))
+    Source::Compressed(Box::new(GzDecoder::new(file)))
 }
 
 fn open(path: &Path) -> io::Result<Option<File>> {
