@@ -1,5 +1,5 @@
 //! The client against a daemon that is really there: the one that `DROSTE_TEST_HOST` names (`unix:///…`), Droste's or
-//! Docker's. Each test makes what it needs under names of its own and removes it.
+//! Docker's, else a Droste that the tests start. Each test makes what it needs under names of its own and removes it.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -10,8 +10,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 fn host() -> String {
-    std::env::var("DROSTE_TEST_HOST")
-        .expect("DROSTE_TEST_HOST must name the daemon to test against, such as unix:///run/droste/droste.sock")
+    std::env::var("DROSTE_TEST_HOST").unwrap_or_else(|_| droste_test_support::Engine::shared().host())
 }
 
 fn client(args: &[&str]) -> Command {
