@@ -1,5 +1,5 @@
-//! The client against a daemon that is really there: the one that `DROSTE_TEST_HOST` names (`unix:///…`), Droste's or
-//! Docker's, else a Droste that the tests start. Each test makes what it needs under names of its own and removes it.
+//! Droste's own client, command by command, against Droste or the Docker that `DROSTE_TEST_DOCKER_HOST` names. Each test
+//! makes what it needs under names of its own and removes it.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -10,11 +10,11 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 fn host() -> String {
-    std::env::var("DROSTE_TEST_HOST").unwrap_or_else(|_| droste_test_support::Engine::shared().host())
+    droste_test_support::Engine::shared().host()
 }
 
 fn client(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_droste"));
+    let mut command = Command::new(droste_test_support::engine::droste_program());
     command.args(args).env("DOCKER_HOST", host()).env("DOCKER_CONFIG", "/nonexistent/droste-cli-test");
     for name in ["DOCKER_CONTEXT", "DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_API_VERSION", "DOCKER_BUILDKIT"] {
         command.env_remove(name);
@@ -126,10 +126,7 @@ fn until(wanted: &str, ask: impl Fn() -> String) {
 #[test]
 fn run_passes_streams_and_exit_codes_on() {
     let output = droste(&["run", "--rm", image(), "sh", "-c", "echo out; echo err >&2; exit 7"]);
-    assert_eq!(
-        (output.status.code(), text(&output.stdout), text(&output.stderr)),
-        (Some(7), "out".into(), "err".into())
-    );
+    assert_eq!((output.status.code(), text(&output.stdout), text(&output.stderr)), (Some(7), "out".into(), "err".into()));
     let (code, error) = fails(&["run", "--rm", image(), "/nope"]);
     assert_eq!(code, 127, "{error}");
     assert!(error.starts_with("droste: Error response from daemon: "), "{error}");
@@ -141,8 +138,7 @@ fn run_passes_streams_and_exit_codes_on() {
 
 #[test]
 fn input_of_any_size_goes_through_and_ends() {
-    let mut child =
-        client(&["run", "--rm", "-i", image(), "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = client(&["run", "--rm", "-i", image(), "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let data: Vec<u8> = (0..8_000_000u32).map(|n| (n % 251) as u8).collect();
     let sent = data.clone();
@@ -161,10 +157,7 @@ fn a_container_s_life() {
     until("one", || text(&droste(&["logs", name]).stdout));
     assert_eq!(text(&droste(&["logs", name]).stderr), "two");
     let filter = format!("name={name}");
-    assert_eq!(
-        ok(&["ps", "-f", &filter, "--format", "{{.Names}} {{.State}} {{.Label \"a\"}}"]),
-        format!("{name} running b")
-    );
+    assert_eq!(ok(&["ps", "-f", &filter, "--format", "{{.Names}} {{.State}} {{.Label \"a\"}}"]), format!("{name} running b"));
     let table = ok(&["ps", "-f", &filter]);
     assert!(table.starts_with("CONTAINER ID   IMAGE "), "{table}");
     assert_eq!(ok(&["inspect", "-f", "{{.State.Status}} {{json .Config.Labels}}", name]), "running {\"a\":\"b\"}");
@@ -231,10 +224,7 @@ fn inspect_says_what_is_missing() {
     assert_eq!(text(&output.stderr), "Error: No such object: droste-cli-test-nope");
     let (code, error) = fails(&["inspect", "-f", "{{.Foo}}", image()]);
     assert_eq!(code, 1);
-    assert_eq!(
-        error,
-        "template parsing error: template: :1:2: executing \"\" at <.Foo>: map has no entry for key \"Foo\""
-    );
+    assert_eq!(error, "template parsing error: template: :1:2: executing \"\" at <.Foo>: map has no entry for key \"Foo\"");
 }
 
 #[test]
@@ -268,12 +258,7 @@ fn detach_keys_leave_a_terminal_session() {
     unlockpt(&master).unwrap();
     let path = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
     let side = || std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let mut child = client(&["run", "-it", "--name", name, image(), "sh"])
-        .stdin(side())
-        .stdout(side())
-        .stderr(side())
-        .spawn()
-        .unwrap();
+    let mut child = client(&["run", "-it", "--name", name, image(), "sh"]).stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
     let _container = Container(name.to_owned());
     let mut master = std::fs::File::from(master);
     until("running", || text(&droste(&["inspect", "-f", "{{.State.Status}}", name]).stdout));
