@@ -171,15 +171,19 @@ impl Host {
         execs.retain(|id, exec| exec.container != container.id || listed.contains(id));
     }
 
-    /// Starts a prepared process; with `detach` nobody is attached.
-    pub async fn exec_start(&self, id: &str, options: ExecStart) -> Result<Attached> {
+    /// Takes the right to start a prepared process, which can be done once.
+    pub fn exec_claim(&self, id: &str) -> Result<ClaimedExec> {
         self.require_write()?;
         let exec = self.find_exec(id)?;
         let container = self.member(exec.container.as_str())?;
         require_running(&container)?;
         exec.claim()?;
-        let engine = Arc::clone(&self.engine);
-        to_the_end(async move { engine.start_exec(&container, &exec, options).await }).await
+        Ok(ClaimedExec { engine: Arc::clone(&self.engine), container, exec })
+    }
+
+    /// Starts a prepared process; with `detach` nobody is attached.
+    pub async fn exec_start(&self, id: &str, options: ExecStart) -> Result<Attached> {
+        self.exec_claim(id)?.start(options).await
     }
 
     /// A process started by exec.
@@ -195,6 +199,20 @@ impl Host {
         shim.resize(WindowSize { rows, cols })
             .await
             .map_err(|error| Error::conflict(format!("cannot resize exec process {id}: {error}")))
+    }
+}
+
+/// The right to start a prepared process.
+pub struct ClaimedExec {
+    engine: Arc<Engine>,
+    container: Arc<Container>,
+    exec: Arc<Exec>,
+}
+
+impl ClaimedExec {
+    /// Starts it; with `detach` nobody is attached.
+    pub async fn start(self, options: ExecStart) -> Result<Attached> {
+        to_the_end(async move { self.engine.start_exec(&self.container, &self.exec, options).await }).await
     }
 }
 

@@ -56,6 +56,7 @@ pub use droste_image::{History, Image, Progress, PushResult};
 pub use droste_network::LinkStats;
 pub use engine::{Engine, ListenerChange};
 pub use error::{Error, Message, Result};
+pub use exec::ClaimedExec;
 pub use host::Host;
 pub use options::{
     AttachOptions, ChangeKind, CommitOptions, Download, ExecStart, ImportOptions, LogLine, LogOptions, Logs, Output,

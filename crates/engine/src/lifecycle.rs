@@ -307,8 +307,9 @@ impl Engine {
     pub(crate) async fn ended(self: &Arc<Self>, container: &Arc<Container>, exit: Exit) {
         let _turn = container.transition.lock().await;
         let State::Running(running) = container.state() else { return };
-        self.release(container).await;
+        // What ran on it goes first: its cgroups lie in this one's.
         self.power_off(container).await;
+        self.release(container).await;
         if exit.oom_killed {
             container.emit("oom", &[]);
         }

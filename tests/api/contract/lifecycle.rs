@@ -254,6 +254,10 @@ fn update() {
 fn top() {
     let e = Engine::shared();
     let c = e.run(sh("exec sleep 4321"));
+    let shown = || e.get(&format!("/containers/{c}/top"))["Processes"][0].to_string();
+    while shown().contains("sh -c") {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     let reply = t!(e, GET "/containers/{c}/top", 200, ".Titles.0" == "UID", ".Titles.1" == "PID", ".Titles" has "CMD");
     let top = reply.json();
     let processes = top["Processes"].as_array().unwrap();

@@ -44,7 +44,8 @@ pub(crate) async fn attach(call: Call) -> Result<Reply> {
         }
         false => ended(tty),
     };
-    hand_over(call, attached, Before { logs: past, complaint: None }).await
+    let before = Before { logs: past, complaint: None };
+    hand_over(call, tty, std::future::ready((attached, before))).await
 }
 
 /// An attachment to nothing.
@@ -75,12 +76,20 @@ impl Before {
     }
 }
 
-/// Gives the connection to a process's streams. Does not return.
-pub(crate) async fn hand_over(call: Call, attached: Attached, before: Before) -> Result<Reply> {
+/// Gives the connection to a process's streams, which `started` gives once the head is sent. Does not return.
+pub(crate) async fn hand_over(
+    call: Call,
+    tty: bool,
+    started: impl Future<Output = (Attached, Before)> + Send + 'static,
+) -> Result<Reply> {
     // 1.42: "the Content-Type of attach and exec says whether the stream is multiplexed".
-    let multiplexed = !attached.tty && call.version.at_least(42);
+    let multiplexed = !tty && call.version.at_least(42);
     let head = takeover_head(call.wants_upgrade(), if multiplexed { MULTIPLEXED_STREAM } else { RAW_STREAM });
-    let never = call.takeover.take(head, move |duplex| pass(duplex, attached, before)).await;
+    let serve = move |duplex| async move {
+        let (attached, before) = started.await;
+        pass(duplex, attached, before).await;
+    };
+    let never = call.takeover.take(head, serve).await;
     match never {}
 }
 

@@ -27,22 +27,28 @@ pub(crate) async fn start(mut call: Call) -> Result<Reply> {
     let size = wire.console_size.filter(|_| call.version.at_least(42));
     let options =
         ExecStart { detach: wire.detach, tty: wire.tty, console_size: size.map(|size| (side(size.0), side(size.1))) };
-    let started = call.host.exec_start(&call.parameter, options).await;
+    let claimed = call.host.exec_claim(&call.parameter)?;
     if wire.detach {
-        started?;
+        claimed.start(options).await?;
         return Ok(reply::empty(StatusCode::OK));
     }
-    match started {
-        Ok(attached) => hand_over(call, attached, Before::default()).await,
-        // Docker has taken the connection over when it finds that the program can't be started, so its clients read
-        // the reason from the stream and the exit code from inspect.
-        Err(error) => {
-            let failure = Failure::from(error);
-            tracing::debug!(cause = failure.log.as_deref(), "{}", failure.message);
-            let complaint = Some(format!("{}\r\n", failure.message));
-            hand_over(call, ended(exec.config.tty), Before { logs: None, complaint }).await
+    let tty = exec.config.tty;
+    // The connection is taken over before the program starts: a client that reads the head through a buffer of its own
+    // (docker-py) would lose output that came together with it.
+    let started = async move {
+        match claimed.start(options).await {
+            Ok(attached) => (attached, Before::default()),
+            // Docker, too, has taken the connection over when it finds that the program can't be started, so its
+            // clients read the reason from the stream and the exit code from inspect.
+            Err(error) => {
+                let failure = Failure::from(error);
+                tracing::debug!(cause = failure.log.as_deref(), "{}", failure.message);
+                let complaint = Some(format!("{}\r\n", failure.message));
+                (ended(tty), Before { logs: None, complaint })
+            }
         }
-    }
+    };
+    hand_over(call, tty, started).await
 }
 
 pub(crate) async fn inspect(call: Call) -> Result<Reply> {
