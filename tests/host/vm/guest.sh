@@ -67,6 +67,7 @@ bounded() {
 }
 seen() { eq "$(d exec host cat /sys/fs/cgroup/memory.max)" 209715200; }
 killed() {
+  outer=$(d inspect -f '{{.Id}}' host)
   kill -9 "$(d inspect -f '{{.State.Pid}}' host)"
   tries=0
   while find /sys/fs/cgroup/droste -type d -path "*$outer*" 2>/dev/null | grep -q .; do tries=$((tries + 1)); [ $tries -lt 200 ] || return 1; sleep 0.1; done
