@@ -113,10 +113,7 @@ fn listen(lines: &Receiver<String>) -> (Vec<String>, bool) {
     let (mut heard, end) = (Vec::new(), Instant::now() + PATIENCE);
     loop {
         match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(line) => {
-                println!("{line}");
-                heard.push(line);
-            }
+            Ok(line) => heard.push(line),
             Err(RecvTimeoutError::Disconnected) => return (heard, true),
             Err(RecvTimeoutError::Timeout) => return (heard, false),
         }
@@ -126,7 +123,7 @@ fn listen(lines: &Receiver<String>) -> (Vec<String>, bool) {
 impl Report {
     /// Fails unless every case that spoke was `ok`, each of `expected` did, and the guest came to its end.
     pub fn assert_all_ok<'a>(&self, expected: impl IntoIterator<Item = &'a str>) {
-        let failed: Vec<&String> = self.lines.iter().filter(|line| line.starts_with("not ok")).collect();
+        let failed = self.failures();
         let is_ok = |name: &str| self.lines.iter().any(|line| line.strip_prefix("ok ") == Some(name));
         let missing: Vec<&str> = expected.into_iter().filter(|name| !is_ok(name)).collect();
         let ended = self.lines.last().is_some_and(|line| line == END);
@@ -139,7 +136,20 @@ impl Report {
             (true, true) => "cases failed".to_owned(),
         };
         let (report, console) = (tail(self.lines.iter().map(String::as_str)), tail(self.console.lines()));
-        panic!("{why}\nfailed: {failed:#?}\nnot ok: {missing:#?}\nthe report's end:\n{report}\nthe console's end:\n{console}");
+        let failed = failed.join("\n");
+        panic!("{why}\n{failed}\nnot ok: {missing:#?}\nthe report's end:\n{report}\nthe console's end:\n{console}");
+    }
+
+    /// Each `not ok` with the output below it, which comes first where only a part of a failure is shown.
+    fn failures(&self) -> Vec<&str> {
+        let mut shown = false;
+        let lines = self.lines.iter().map(String::as_str);
+        lines
+            .filter(|line| {
+                shown = line.starts_with("not ok") || shown && line.starts_with("# ") && !line.starts_with("# begin");
+                shown
+            })
+            .collect()
     }
 }
 
@@ -164,7 +174,7 @@ mod tests {
         assert!(report(&["# begin a", "ok a", "ok b", "all done"], true).is_ok());
         for (lines, in_time, says) in [
             (&["ok a", "all done"][..], true, "cases failed"),
-            (&["ok a", "ok b", "not ok c", "all done"], true, "\"not ok c\""),
+            (&["ok a", "ok b", "not ok c", "# why", "# begin d", "all done"], true, "not ok c\n# why"),
             (&["ok a", "ok b"], true, "did not come to its end"),
             (&["ok a", "ok b", "all done"], false, "did not end within"),
             (&[], true, "Kernel panic"),

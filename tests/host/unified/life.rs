@@ -95,7 +95,8 @@ async fn statistics_count() {
     let sample = loop {
         let sample = own.stats("one").await.unwrap();
         let written = sample.cgroup.memory.as_ref().is_some_and(|memory| memory.details["shmem"] >= 8_000_000);
-        if written && sample.cgroup.cpu.throttled_periods > 0 && sample.cgroup.cpu.user > 0 {
+        let head_is_gone = sample.cgroup.pids.current == 1;
+        if written && head_is_gone && sample.cgroup.cpu.throttled_periods > 0 && sample.cgroup.cpu.user > 0 {
             break sample;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
