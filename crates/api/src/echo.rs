@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use droste_model::container::{Config, DeviceLimit, Healthcheck, HostConfig, RestartPolicy};
 use droste_model::mount::{Mount, MountSource, Propagation};
 use droste_model::network::EndpointRequest;
-use droste_model::port::{ContainerPort, PortBinding};
+use droste_model::port::{PortBinding, PortBindings};
 
 use crate::wire::{self, Empty, Words};
 
@@ -17,9 +17,9 @@ where
     (!map.is_empty()).then(|| map.clone())
 }
 
-/// The model does not tell a list that was not given (`null`) from an empty one (`[]`); most clients give none.
-fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
-    (!list.is_empty()).then_some(list)
+/// Each of a list that was given.
+fn each<T, W>(list: &Option<Vec<T>>, shape: impl Fn(&T) -> W) -> Option<Vec<W>> {
+    list.as_ref().map(|list| list.iter().map(shape).collect())
 }
 
 /// `Config` as inspect shows it.
@@ -41,7 +41,7 @@ pub fn config(config: &Config) -> wire::ContainerConfig {
         env: Some(config.env.clone()).filter(|env| !env.is_empty()),
         cmd: words(&config.cmd),
         healthcheck: config.healthcheck.as_ref().map(healthcheck),
-        args_escaped: false,
+        args_escaped: config.args_escaped,
         image: config.image.clone(),
         volumes: Some(volumes).filter(|volumes| !volumes.is_empty()),
         working_dir: config.working_dir.clone(),
@@ -52,7 +52,7 @@ pub fn config(config: &Config) -> wire::ContainerConfig {
         labels: Some(config.labels.clone()),
         stop_signal: config.stop_signal.clone().unwrap_or_default(),
         stop_timeout: config.stop_timeout,
-        shell: words(&config.shell),
+        shell: words(&config.shell).filter(|shell| !shell.0.is_empty()),
     }
 }
 
@@ -76,7 +76,7 @@ pub fn host_config(host: &HostConfig) -> wire::HostConfig {
         container_id_file: host.container_id_file.clone(),
         log_config: wire::LogConfig { kind: host.log.driver.clone(), config: Some(host.log.options.clone()) },
         network_mode: host.network_mode.to_string(),
-        port_bindings: Some(port_bindings(&host.port_bindings)).filter(|bindings| !bindings.is_empty()),
+        port_bindings: host.port_bindings.as_ref().map(port_bindings),
         restart_policy: restart_policy(host.restart_policy),
         auto_remove: host.auto_remove,
         volume_driver: host.volume_driver.clone(),
@@ -86,14 +86,14 @@ pub fn host_config(host: &HostConfig) -> wire::HostConfig {
         cap_add: host.cap_add.clone().map(Words),
         cap_drop: host.cap_drop.clone().map(Words),
         cgroupns_mode: host.cgroupns_mode.text(),
-        dns: some(host.dns.clone()),
-        dns_options: some(host.dns_options.clone()),
-        dns_search: some(host.dns_search.clone()),
+        dns: host.dns.clone(),
+        dns_options: host.dns_options.clone(),
+        dns_search: host.dns_search.clone(),
         extra_hosts: host.extra_hosts.clone(),
         group_add: host.group_add.clone(),
         ipc_mode: host.ipc_mode.text(),
         cgroup: host.cgroup.clone(),
-        links: host.links.clone(),
+        links: host.links.clone().filter(|links| !links.is_empty()),
         oom_score_adj: host.oom_score_adj,
         pid_mode: host.pid_mode.text(),
         privileged: host.privileged,
@@ -101,7 +101,7 @@ pub fn host_config(host: &HostConfig) -> wire::HostConfig {
         readonly_rootfs: host.readonly_rootfs,
         security_opt: host.security_opt.clone(),
         storage_opt: some_unless_empty(&host.storage_opt),
-        tmpfs: host.tmpfs.clone(),
+        tmpfs: host.tmpfs.clone().filter(|mounts| !mounts.is_empty()),
         uts_mode: host.uts_mode.text(),
         userns_mode: host.userns_mode.clone(),
         shm_size: host.shm_size,
@@ -113,20 +113,20 @@ pub fn host_config(host: &HostConfig) -> wire::HostConfig {
         nano_cpus: limits.nano_cpus,
         cgroup_parent: limits.cgroup_parent.clone(),
         blkio_weight: limits.blkio_weight,
-        blkio_weight_device: some(limits.blkio_weight_device.iter().map(weight).collect()),
-        blkio_device_read_bps: some(rates(&limits.blkio_read_bps)),
-        blkio_device_write_bps: some(rates(&limits.blkio_write_bps)),
-        blkio_device_read_iops: some(rates(&limits.blkio_read_iops)),
-        blkio_device_write_iops: some(rates(&limits.blkio_write_iops)),
+        blkio_weight_device: each(&limits.blkio_weight_device, weight),
+        blkio_device_read_bps: each(&limits.blkio_read_bps, rate),
+        blkio_device_write_bps: each(&limits.blkio_write_bps, rate),
+        blkio_device_read_iops: each(&limits.blkio_read_iops, rate),
+        blkio_device_write_iops: each(&limits.blkio_write_iops, rate),
         cpu_period: limits.cpu_period,
         cpu_quota: limits.cpu_quota,
         cpu_realtime_period: limits.cpu_realtime_period,
         cpu_realtime_runtime: limits.cpu_realtime_runtime,
         cpuset_cpus: limits.cpuset_cpus.clone(),
         cpuset_mems: limits.cpuset_mems.clone(),
-        devices: some(limits.devices.iter().map(device).collect()),
+        devices: each(&limits.devices, device),
         device_cgroup_rules: limits.device_cgroup_rules.clone(),
-        device_requests: limits.device_requests.as_ref().map(|list| list.iter().map(device_request).collect()),
+        device_requests: each(&limits.device_requests, device_request),
         kernel_memory: 0,
         kernel_memory_tcp: 0,
         memory_reservation: limits.memory_reservation,
@@ -134,7 +134,7 @@ pub fn host_config(host: &HostConfig) -> wire::HostConfig {
         memory_swappiness: limits.memory_swappiness.filter(|value| *value != -1),
         oom_kill_disable: Some(limits.oom_kill_disable.unwrap_or(false)),
         pids_limit: limits.pids_limit,
-        ulimits: limits.ulimits.as_ref().map(|list| list.iter().map(ulimit).collect()),
+        ulimits: each(&limits.ulimits, ulimit),
         cpu_count: 0,
         cpu_percent: 0,
         io_maximum_iops: 0,
@@ -146,9 +146,7 @@ pub fn host_config(host: &HostConfig) -> wire::HostConfig {
     }
 }
 
-fn port_bindings(
-    bindings: &BTreeMap<ContainerPort, Vec<PortBinding>>,
-) -> BTreeMap<String, Option<Vec<wire::PortBinding>>> {
+fn port_bindings(bindings: &PortBindings) -> BTreeMap<String, Option<Vec<wire::PortBinding>>> {
     let binding = |binding: &PortBinding| wire::PortBinding {
         host_ip: binding.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
         host_port: match binding.host_ports {
@@ -157,7 +155,7 @@ fn port_bindings(
             Some((first, last)) => format!("{first}-{last}"),
         },
     };
-    bindings.iter().map(|(port, list)| (port.to_string(), Some(list.iter().map(binding).collect()))).collect()
+    bindings.iter().map(|(port, list)| (port.to_string(), each(list, binding))).collect()
 }
 
 fn restart_policy(policy: RestartPolicy) -> wire::RestartPolicy {
@@ -173,8 +171,8 @@ fn weight(limit: &DeviceLimit) -> wire::WeightDevice {
     wire::WeightDevice { path: limit.path.clone(), weight: u16::try_from(limit.value).unwrap_or(u16::MAX) }
 }
 
-fn rates(limits: &[DeviceLimit]) -> Vec<wire::ThrottleDevice> {
-    limits.iter().map(|limit| wire::ThrottleDevice { path: limit.path.clone(), rate: limit.value }).collect()
+fn rate(limit: &DeviceLimit) -> wire::ThrottleDevice {
+    wire::ThrottleDevice { path: limit.path.clone(), rate: limit.value }
 }
 
 fn device(device: &droste_model::container::DeviceMapping) -> wire::DeviceMapping {
@@ -189,9 +187,9 @@ fn device_request(request: &droste_model::container::DeviceRequest) -> wire::Dev
     wire::DeviceRequest {
         driver: request.driver.clone(),
         count: request.count,
-        device_ids: Some(request.device_ids.clone()).filter(|ids| !ids.is_empty()),
-        capabilities: Some(request.capabilities.clone()),
-        options: Some(request.options.clone()),
+        device_ids: request.device_ids.clone(),
+        capabilities: request.capabilities.clone(),
+        options: request.options.clone(),
     }
 }
 

@@ -106,11 +106,11 @@ impl Limits {
             cpuset_mems: text(&resources.cpuset_mems),
             pids: resources.pids_limit.and_then(given).map(|limit| limit.max(-1)),
             blkio_weight: (resources.blkio_weight > 0).then_some(resources.blkio_weight),
-            blkio_weight_device: devices(&resources.blkio_weight_device)?,
-            read_bps: devices(&resources.blkio_read_bps)?,
-            write_bps: devices(&resources.blkio_write_bps)?,
-            read_iops: devices(&resources.blkio_read_iops)?,
-            write_iops: devices(&resources.blkio_write_iops)?,
+            blkio_weight_device: devices(resources.blkio_weight_device.as_deref().unwrap_or_default())?,
+            read_bps: devices(resources.blkio_read_bps.as_deref().unwrap_or_default())?,
+            write_bps: devices(resources.blkio_write_bps.as_deref().unwrap_or_default())?,
+            read_iops: devices(resources.blkio_read_iops.as_deref().unwrap_or_default())?,
+            write_iops: devices(resources.blkio_write_iops.as_deref().unwrap_or_default())?,
         })
     }
 }

@@ -242,9 +242,9 @@ impl Support {
             asked.blkio_weight > 0 && !(10..=1000).contains(&asked.blkio_weight),
             "Range of blkio weight is from 10 to 1000",
         )?;
-        if !asked.blkio_weight_device.is_empty() && !self.blkio_weight_device {
+        if some(&asked.blkio_weight_device) && !self.blkio_weight_device {
             warnings.push(lacks("Block I/O weight_device or the cgroup is not mounted. Weight-device"));
-            asked.blkio_weight_device.clear();
+            asked.blkio_weight_device = Some(Vec::new());
         }
         let [read_bps, write_bps, read_iops, write_iops] = self.blkio_rates;
         let lists = [
@@ -270,13 +270,17 @@ impl Support {
             ),
         ];
         for (list, there, text) in lists {
-            if !list.is_empty() && !there {
+            if some(list) && !there {
                 warnings.push(lacks(text));
-                list.clear();
+                *list = Some(Vec::new());
             }
         }
         Ok(())
     }
+}
+
+fn some<T>(list: &Option<Vec<T>>) -> bool {
+    list.as_ref().is_some_and(|list| !list.is_empty())
 }
 
 fn lacks(what: &str) -> String {

@@ -62,6 +62,10 @@ impl SecurityOptions {
     fn read(&mut self, word: &str) -> Result<(), OptionError> {
         match word {
             "no-new-privileges" => return self.set_no_new_privileges(true),
+            "writable-cgroups" => {
+                self.writable_cgroups = Some(true);
+                return Ok(());
+            }
             "disable" => {
                 self.labels.push(word.to_owned());
                 return Ok(());
@@ -137,6 +141,7 @@ mod tests {
         assert_eq!(options.no_new_privileges, Some(true));
         assert_eq!(options.writable_cgroups, Some(true));
         assert!(parse(&["systempaths=unconfined"]).unwrap().system_paths_unconfined);
+        assert_eq!(parse(&["writable-cgroups"]).unwrap().writable_cgroups, Some(true));
         assert_eq!(parse(&["no-new-privileges:false"]).unwrap().no_new_privileges, Some(false));
     }
 }

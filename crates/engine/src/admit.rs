@@ -168,21 +168,23 @@ impl Host {
     /// Other containers whose namespaces are asked for are known by their ids from now on, whatever their names will
     /// be. Only this host's are found, and SELF.
     fn name_by_id(&self, host: &mut HostConfig) -> Result<()> {
-        let id_of = |name: &mut String| match self.target(name) {
-            Ok(target) => {
-                *name = target.container().id.to_string();
-                Ok(())
-            }
-            // It may exist by the time of the start, which looks again.
-            Err(Error::NotFound(_)) => Ok(()),
-            Err(error) => Err(error),
+        let id_of = |name: &mut String| -> Result<()> {
+            *name = self.target(name)?.container().id.to_string();
+            Ok(())
         };
         if let NetworkMode::Container(name) = &mut host.network_mode {
-            id_of(name)?;
+            match id_of(name) {
+                // It may exist by the time of the start, which looks again.
+                Ok(()) | Err(Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         for mode in [&mut host.ipc_mode, &mut host.pid_mode] {
             if let NamespaceMode::Container(name) = mode {
-                id_of(name)?;
+                id_of(name).map_err(|error| match error {
+                    Error::NotFound(message) => Error::Invalid(message),
+                    other => other,
+                })?;
             }
         }
         Ok(())
@@ -313,6 +315,8 @@ fn complete(mut host: HostConfig, settings: &Settings) -> Result<HostConfig> {
     if host.auto_remove && !matches!(host.restart_policy, RestartPolicy::Unset | RestartPolicy::No) {
         return Err(Error::invalid("can't create 'AutoRemove' container with restart policy"));
     }
+    unlabelled(&mut host);
+    check_storage_options(&host)?;
     host.runtime = runtime_name(&host.runtime, settings)?;
     if !host.userns_mode.is_empty() && host.userns_mode != "host" {
         return Err(Error::invalid("invalid userns mode: only \"host\" and the default are known"));
@@ -335,6 +339,25 @@ fn check_endpoints(asked: &BTreeMap<String, EndpointRequest>) -> Result<()> {
     Ok(())
 }
 
+/// A container that shares its host's processes or is privileged has no SELinux label, which inspect says even where
+/// there is no SELinux.
+fn unlabelled(host: &mut HostConfig) {
+    let shares = host.ipc_mode == NamespaceMode::Host || host.pid_mode == NamespaceMode::Host;
+    let labelled = host.security_opt.iter().flatten().any(|word| word.split(['=', ':']).next() == Some("label"));
+    if (host.privileged || shares) && !labelled {
+        host.security_opt.get_or_insert_default().push("label=disable".to_owned());
+    }
+}
+
+/// A container's root has no size limit here, and asking for one must not look as if it had.
+fn check_storage_options(host: &HostConfig) -> Result<()> {
+    match host.storage_opt.keys().find(|key| !key.eq_ignore_ascii_case("size")) {
+        Some(key) => Err(Error::internal(format!("Unknown option {key}"))),
+        None if host.storage_opt.is_empty() => Ok(()),
+        None => Err(Error::internal("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")),
+    }
+}
+
 /// The system paths that are hidden and protected unless the client says otherwise.
 fn complete_paths(host: &mut HostConfig) {
     let open = host.security_opt.iter().flatten().any(|word| word == "systempaths=unconfined");
@@ -345,7 +368,8 @@ fn complete_paths(host: &mut HostConfig) {
             std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1)),
         ),
     };
-    host.masked_paths.get_or_insert(rules.masked);
+    let shown = |path: &String| !path.ends_with("/thermal_throttle") || std::path::Path::new(path).exists();
+    host.masked_paths.get_or_insert(rules.masked.into_iter().filter(shown).collect());
     host.readonly_paths.get_or_insert(rules.read_only);
 }
 

@@ -67,7 +67,9 @@ impl Engine {
 }
 
 fn dns(host: &HostConfig, settings: &Settings) -> DnsOptions {
-    let or = |asked: &[String], default: &[String]| if asked.is_empty() { default.to_vec() } else { asked.to_vec() };
+    let or = |asked: &Option<Vec<String>>, default: &[String]| {
+        asked.clone().filter(|asked| !asked.is_empty()).unwrap_or_else(|| default.to_vec())
+    };
     DnsOptions {
         servers: or(&host.dns, &settings.dns),
         search: or(&host.dns_search, &settings.dns_search),

@@ -23,6 +23,9 @@ use crate::{privileges, process, random};
 /// How many ended execs a container keeps for inspection.
 const KEPT: usize = 64;
 
+/// The exit code of what could not be started.
+const NOT_STARTED: i32 = 126;
+
 /// A process started by exec, or to be started.
 pub(crate) struct Exec {
     /// Its id.
@@ -102,15 +105,27 @@ impl Exec {
     }
 
     /// Takes the right to start it; once only.
-    fn claim(&self) -> Result<()> {
+    fn claim(self: &Arc<Self>) -> Result<Claim> {
         let mut state = self.state();
         match &*state {
             ExecState::Created => {
                 *state = ExecState::Starting;
-                Ok(())
+                Ok(Claim(Arc::clone(self)))
             }
             ExecState::Exited { .. } => Err(Error::conflict(format!("exec command {} has already run", self.id))),
             _ => Err(Error::conflict(format!("exec command {} is already running", self.id))),
+        }
+    }
+}
+
+/// The right to start an exec. Dropped before it was used, as when the client goes, the exec can be started again.
+struct Claim(Arc<Exec>);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if let ExecState::Starting = &*state {
+            *state = ExecState::Created;
         }
     }
 }
@@ -177,8 +192,8 @@ impl Host {
         let exec = self.find_exec(id)?;
         let container = self.member(exec.container.as_str())?;
         require_running(&container)?;
-        exec.claim()?;
-        Ok(ClaimedExec { engine: Arc::clone(&self.engine), container, exec })
+        let claim = exec.claim()?;
+        Ok(ClaimedExec { engine: Arc::clone(&self.engine), container, claim })
     }
 
     /// Starts a prepared process; with `detach` nobody is attached.
@@ -206,13 +221,21 @@ impl Host {
 pub struct ClaimedExec {
     engine: Arc<Engine>,
     container: Arc<Container>,
-    exec: Arc<Exec>,
+    claim: Claim,
 }
 
 impl ClaimedExec {
     /// Starts it; with `detach` nobody is attached.
     pub async fn start(self, options: ExecStart) -> Result<Attached> {
-        to_the_end(async move { self.engine.start_exec(&self.container, &self.exec, options).await }).await
+        to_the_end(async move {
+            let exec = &self.claim.0;
+            let started = self.engine.start_exec(&self.container, exec, options).await;
+            if started.is_err() && exec.is_listed() {
+                exec.finish(NOT_STARTED, 0);
+            }
+            started
+        })
+        .await
     }
 }
 
@@ -255,7 +278,7 @@ impl Engine {
         let launched = self.runtime.exec(plan, vec![pidfd, socket]).await;
         let running = launched.map_err(|failure| {
             let _ = std::fs::remove_dir_all(&state_dir);
-            exec.finish(if failure.kind == FailureKind::NotFound { 127 } else { 126 }, 0);
+            exec.finish(if failure.kind == FailureKind::NotFound { 127 } else { NOT_STARTED }, 0);
             crate::launch::refused(
                 "OCI runtime exec failed: exec failed: unable to start container process: ",
                 &failure,
@@ -324,4 +347,22 @@ fn size(config: &ExecConfig) -> Option<(u16, u16)> {
 pub(crate) fn window(size: Option<(u16, u16)>) -> WindowSize {
     let (rows, cols) = size.unwrap_or_default();
     WindowSize { rows, cols }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_that_is_not_used_is_given_back() {
+        let (id, container) = (ExecId::from_bytes([1; 32]), ContainerId::from_bytes([2; 32]));
+        let exec = Arc::new(Exec::new(id, container, ExecConfig::default()));
+        let claim = exec.claim().unwrap();
+        assert!(exec.claim().is_err());
+        drop(claim);
+        let claim = exec.claim().unwrap();
+        exec.finish(0, 1);
+        drop(claim);
+        assert_eq!((exec.view().exit_code, exec.claim().is_err()), (Some(0), true));
+    }
 }

@@ -46,7 +46,7 @@ impl Host {
             image_manifest: record.manifest.clone(),
             os: "linux".to_owned(),
             restart_count: record.restart_count,
-            mounts: record.mounts.iter().map(|mount| self.mount_view(mount, is_self)).collect(),
+            mounts: listed_mounts(&record).map(|mount| self.mount_view(mount, is_self)).collect(),
             networks: self.endpoints(&record, is_self),
             ports: if is_self { Vec::new() } else { endpoint.map(|endpoint| endpoint.ports).unwrap_or_default() },
             files: if shows_paths { self.files_view(&record) } else { FilesView::default() },
@@ -55,7 +55,7 @@ impl Host {
             sandbox_id: if running { record.id.to_string() } else { String::new() },
             overlay: if shows_paths { self.overlay_view(container, &record) } else { None },
             pid: if is_self { 1 } else { pid },
-            apparmor_profile: String::new(),
+            apparmor_profile: crate::privileges::apparmor_profile(&record.host_config),
             is_host: record.is_host(),
             id: record.id,
             name: record.name,
@@ -174,6 +174,15 @@ impl Host {
         }
         BTreeMap::from([(network.name().to_owned(), view)])
     }
+}
+
+/// What Docker calls mounts: all but what `--tmpfs` asked for.
+fn listed_mounts(record: &ContainerRecord) -> impl Iterator<Item = &Mount> {
+    record.mounts.iter().filter(|mount| {
+        let asked = record.host_config.tmpfs.iter().flatten();
+        !matches!(mount.source, MountSource::Tmpfs { .. })
+            || !asked.into_iter().any(|(target, _)| target.trim_end_matches('/') == mount.target.as_str())
+    })
 }
 
 /// A container's own configuration without the words of the host above: its paths and names of its neighbours.

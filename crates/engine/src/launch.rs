@@ -3,7 +3,6 @@
 //! What is acquired on the way goes into values that give themselves back when dropped (network, descriptors), so a
 //! step that fails leaves nothing behind but what [`Engine::release`] removes.
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -206,6 +205,7 @@ impl Engine {
         let host = Host::new(Arc::clone(self), Arc::clone(&container.host), false);
         let record = self.record_to_start(container, &host)?;
         privileges::check_sysctls(&record.host_config)?;
+        privileges::check_device_requests(&record.host_config)?;
         let (privileges, _) = privileges::bound(&power.namespaces, &power.bounds, &record.host_config, &settings)?;
         let mut fds = Fds::default();
         let state_dir = self.make_state_dir(&record)?;
@@ -446,14 +446,15 @@ fn wanted_mac(record: &ContainerRecord) -> Result<Option<droste_network::MacAddr
 
 /// The ports to publish: those that were bound, and with `-P` every exposed one.
 fn wanted_ports(config: &Config, host: &HostConfig) -> Vec<(ContainerPort, PortBinding)> {
-    let mut ports: BTreeMap<ContainerPort, Vec<PortBinding>> = host.port_bindings.clone();
+    let mut ports = host.port_bindings.clone().unwrap_or_default();
     if host.publish_all_ports {
         for port in &config.exposed_ports {
             ports.entry(*port).or_default();
         }
     }
     let ephemeral = PortBinding { host_ip: None, host_ports: None };
-    let each = |(port, mut bindings): (ContainerPort, Vec<PortBinding>)| {
+    let each = |(port, bindings): (ContainerPort, Option<Vec<PortBinding>>)| {
+        let mut bindings = bindings.unwrap_or_default();
         if bindings.is_empty() && host.publish_all_ports {
             bindings.push(ephemeral.clone());
         }

@@ -334,7 +334,7 @@ impl OnBridge {
         PortRequest {
             protocol: port.protocol,
             host_ip: binding.host_ip,
-            host_ports: binding.host_ports,
+            host_ports: binding.wanted(),
             target: SocketAddrV4::new(self.record.address.0, port.port),
         }
     }

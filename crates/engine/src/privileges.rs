@@ -13,6 +13,7 @@ use droste_confine::{
 use droste_model::container::{Config, HostConfig, NamespaceMode, Ulimit};
 use droste_model::network::NetworkMode;
 use droste_runtime::namespaces::HostNamespaces;
+use droste_runtime::words;
 use rustix::fs::{major, minor};
 
 use crate::error::{Error, Result};
@@ -62,7 +63,7 @@ pub(crate) fn check(
     let power = host.power()?;
     // Devices are looked up at the start, when they are given.
     let mut without_devices = asked.clone();
-    without_devices.resources.devices.clear();
+    without_devices.resources.devices = None;
     let (_, left_out) = bound(&power.namespaces, &power.bounds, &without_devices, settings)?;
     warnings.extend(left_out);
     if config.stop_timeout.is_some_and(|seconds| seconds < -1) {
@@ -93,12 +94,6 @@ fn request(namespaces: &HostNamespaces, asked: &HostConfig, settings: &Settings)
     let rules = words(&asked.resources.device_cgroup_rules);
     let device_rules =
         rules.iter().map(|rule| rule.parse()).collect::<Result<Vec<_>, _>>().map_err(|error| invalid(&error))?;
-    if asked.resources.device_requests.as_ref().is_some_and(|requests| !requests.is_empty()) {
-        return Err(Error::invalid(
-            "could not select device driver with the requested capabilities: no device driver such as nvidia is \
-             configured; name the device nodes with --device",
-        ));
-    }
     Ok(Request {
         privileged: asked.privileged,
         cap_add: words(&asked.cap_add),
@@ -126,10 +121,10 @@ fn rlimits(asked: &HostConfig, defaults: &[Ulimit]) -> Result<Vec<Rlimit>> {
 
 /// The device nodes that were asked for, looked up on the host. Nothing is opened.
 fn devices(namespaces: &HostNamespaces, asked: &HostConfig) -> Result<Vec<(DeviceNode, Access)>> {
-    if asked.resources.devices.is_empty() && !asked.privileged {
+    let (mappings, privileged) = (asked.resources.devices.clone().unwrap_or_default(), asked.privileged);
+    if mappings.is_empty() && !privileged {
         return Ok(Vec::new());
     }
-    let (mappings, privileged) = (asked.resources.devices.clone(), asked.privileged);
     let view = namespaces.view().map_err(|error| Error::hidden("the host's root could not be entered", error))?;
     let found = view.run(move || {
         let mut all = Vec::new();
@@ -137,19 +132,27 @@ fn devices(namespaces: &HostNamespaces, asked: &HostConfig) -> Result<Vec<(Devic
             collect(Path::new("/dev"), &mut all);
         }
         for mapping in &mappings {
-            let access = Access::parse(&mapping.permissions)
+            let permissions = or(&mapping.permissions, "rwm");
+            let access = Access::parse(permissions)
                 .ok_or_else(|| Error::invalid(format!("invalid device mode: {}", mapping.permissions)))?;
-            all.extend(named(&mapping.on_host, &mapping.in_container, access)?);
+            all.extend(named(&mapping.on_host, or(&mapping.in_container, &mapping.on_host), access)?);
         }
         Ok(all)
     });
     found.map_err(|error| Error::hidden("the host's devices could not be looked up", error))?
 }
 
+fn or<'a>(given: &'a str, default: &'a str) -> &'a str {
+    if given.is_empty() { default } else { given }
+}
+
 /// A device, or all devices in a directory.
 fn named(on_host: &str, in_container: &str, access: Access) -> Result<Vec<(DeviceNode, Access)>> {
     let missing = |error: std::io::Error| {
-        Error::invalid(format!("error gathering device information while adding custom device {on_host:?}: {error}"))
+        Error::invalid(format!(
+            "error gathering device information while adding custom device {on_host:?}: {}",
+            words(&error)
+        ))
     };
     let not_a_device = || {
         Error::invalid(format!(
@@ -198,6 +201,32 @@ fn node(path: &Path, in_container: &str) -> Option<DeviceNode> {
         mode: metadata.mode() & 0o777,
         uid: metadata.uid(),
         gid: metadata.gid(),
+    })
+}
+
+/// Devices by driver need a driver, and there is none. Docker, too, says so at the start.
+pub(crate) fn check_device_requests(asked: &HostConfig) -> Result<()> {
+    let Some(request) = asked.resources.device_requests.iter().flatten().next() else { return Ok(()) };
+    let sets = request.capabilities.iter().flatten().map(|set| format!("[{}]", set.join(" ")));
+    Err(Error::internal(format!(
+        "could not select device driver {:?} with capabilities: [{}]",
+        request.driver,
+        sets.collect::<Vec<_>>().join(" ")
+    )))
+}
+
+/// The AppArmor profile as inspect shows it, whether or not the kernel has AppArmor; empty for none.
+pub(crate) fn apparmor_profile(asked: &HostConfig) -> String {
+    let words = asked.security_opt.clone().unwrap_or_default();
+    SecurityOptions::parse(&words).ok().and_then(|options| options.apparmor).unwrap_or_default()
+}
+
+/// Whether the kernel has AppArmor and uses it. A profile that is named elsewhere is remembered and not applied, as
+/// with Docker.
+pub(crate) fn has_apparmor() -> bool {
+    static ENABLED: OnceLock<bool> = OnceLock::new();
+    *ENABLED.get_or_init(|| {
+        std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
     })
 }
 

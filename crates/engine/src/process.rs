@@ -36,8 +36,13 @@ pub(crate) fn process(
         seccomp: privileges.seccomp.iter().map(seccomp).collect(),
         rlimits: privileges.rlimits.iter().map(rlimit).collect(),
         oom_score_adj: Some(privileges.oom_score_adj),
-        apparmor: privileges.apparmor.clone().filter(|profile| profile != "unconfined" && !profile.is_empty()),
+        apparmor: apparmor(crate::privileges::has_apparmor(), privileges.apparmor.as_deref()),
     }
+}
+
+/// The profile to change to: the one that was named, where the kernel has AppArmor. Droste loads no profile of its own.
+fn apparmor(enabled: bool, asked: Option<&str>) -> Option<String> {
+    asked.filter(|profile| enabled && !matches!(*profile, "" | "unconfined")).map(str::to_owned)
 }
 
 /// The environment of a container's processes: Docker's own variables, then the configured ones; `KEY` alone removes.
@@ -59,6 +64,13 @@ pub(crate) fn environment(config: &Config, more: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_apparmor_profile_needs_a_kernel_that_has_it() {
+        assert_eq!(apparmor(true, Some("mine")).as_deref(), Some("mine"));
+        assert_eq!(apparmor(false, Some("mine")), None);
+        assert_eq!((apparmor(true, Some("unconfined")), apparmor(true, None)), (None, None));
+    }
 
     #[test]
     fn the_environment_is_completed_and_cut() {

@@ -1,7 +1,7 @@
 //! What a client asks a container to be: Docker's Config and HostConfig, parsed.
 //!
-//! A field that Docker leaves to a default keeps "not given" apart from a value, because inspect echoes what was
-//! asked. Sizes are bytes and durations nanoseconds, as in Docker's API.
+//! A field that Docker leaves to a default keeps "not given" apart from a value, and a list that was not given apart
+//! from an empty one, because inspect shows what was asked. Sizes are bytes and durations nanoseconds, as in Docker's API.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::name::ContainerName;
 use crate::network::{EndpointRequest, NetworkMode};
 use crate::path::ContainerPath;
 use crate::platform::Platform;
-use crate::port::{ContainerPort, PortBinding};
+use crate::port::{ContainerPort, PortBindings};
 use crate::signal::Signal;
 
 /// Everything that `POST /containers/create` says.
@@ -72,6 +72,9 @@ pub struct Config {
     pub network_disabled: bool,
     /// MAC address of API versions below 1.44; empty if none.
     pub mac_address: String,
+    /// The arguments are quoted already (Windows alone looks at it).
+    #[serde(default)]
+    pub args_escaped: bool,
     /// Build triggers that the image carries.
     pub on_build: Option<Vec<String>>,
     /// Labels.
@@ -204,9 +207,9 @@ impl NamespaceMode {
 pub struct DeviceMapping {
     /// Path on the host.
     pub on_host: String,
-    /// Path in the container.
+    /// Path in the container; empty for the same.
     pub in_container: String,
-    /// `rwm` or fewer.
+    /// `rwm` or fewer; empty for all.
     pub permissions: String,
 }
 
@@ -218,11 +221,11 @@ pub struct DeviceRequest {
     /// How many; -1 for all.
     pub count: i64,
     /// Which.
-    pub device_ids: Vec<String>,
+    pub device_ids: Option<Vec<String>>,
     /// Sets of capabilities, one of which must hold.
-    pub capabilities: Vec<Vec<String>>,
+    pub capabilities: Option<Vec<Vec<String>>>,
     /// Options of the driver.
-    pub options: BTreeMap<String, String>,
+    pub options: Option<BTreeMap<String, String>>,
 }
 
 /// A resource limit of processes.
@@ -259,15 +262,15 @@ pub struct Resources {
     /// Block I/O weight, 10 to 1000.
     pub blkio_weight: u16,
     /// Weights by device.
-    pub blkio_weight_device: Vec<DeviceLimit>,
+    pub blkio_weight_device: Option<Vec<DeviceLimit>>,
     /// Read limits in bytes a second.
-    pub blkio_read_bps: Vec<DeviceLimit>,
+    pub blkio_read_bps: Option<Vec<DeviceLimit>>,
     /// Write limits in bytes a second.
-    pub blkio_write_bps: Vec<DeviceLimit>,
+    pub blkio_write_bps: Option<Vec<DeviceLimit>>,
     /// Read limits in operations a second.
-    pub blkio_read_iops: Vec<DeviceLimit>,
+    pub blkio_read_iops: Option<Vec<DeviceLimit>>,
     /// Write limits in operations a second.
-    pub blkio_write_iops: Vec<DeviceLimit>,
+    pub blkio_write_iops: Option<Vec<DeviceLimit>>,
     /// CFS period in microseconds.
     pub cpu_period: i64,
     /// CFS quota in microseconds of each period.
@@ -281,7 +284,7 @@ pub struct Resources {
     /// Memory nodes.
     pub cpuset_mems: String,
     /// Devices of the host.
-    pub devices: Vec<DeviceMapping>,
+    pub devices: Option<Vec<DeviceMapping>>,
     /// Rules `c 1:3 rwm` for the device cgroup.
     pub device_cgroup_rules: Option<Vec<String>>,
     /// GPUs and the like.
@@ -322,7 +325,7 @@ pub struct HostConfig {
     /// Which network.
     pub network_mode: NetworkMode,
     /// Ports to publish.
-    pub port_bindings: BTreeMap<ContainerPort, Vec<PortBinding>>,
+    pub port_bindings: Option<PortBindings>,
     /// Publish every exposed port.
     pub publish_all_ports: bool,
     /// What happens when it ends.
@@ -340,11 +343,11 @@ pub struct HostConfig {
     /// Cgroup namespace.
     pub cgroupns_mode: NamespaceMode,
     /// Name servers.
-    pub dns: Vec<String>,
+    pub dns: Option<Vec<String>>,
     /// Resolver options.
-    pub dns_options: Vec<String>,
+    pub dns_options: Option<Vec<String>>,
     /// Search domains.
-    pub dns_search: Vec<String>,
+    pub dns_search: Option<Vec<String>>,
     /// `NAME:ADDRESS` for /etc/hosts; `host-gateway` is the host.
     pub extra_hosts: Option<Vec<String>>,
     /// Further groups.

@@ -1,5 +1,6 @@
 //! Ports of containers and of hosts.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -83,9 +84,19 @@ impl fmt::Display for ContainerPort {
 pub struct PortBinding {
     /// The host's address; `None` for all of them.
     pub host_ip: Option<IpAddr>,
-    /// First and last acceptable port; `None` for an ephemeral one.
+    /// First and last acceptable port; `None`, or 0 to 0, for an ephemeral one.
     pub host_ports: Option<(u16, u16)>,
 }
+
+impl PortBinding {
+    /// First and last acceptable port; `None` for an ephemeral one, however that was said.
+    pub fn wanted(&self) -> Option<(u16, u16)> {
+        self.host_ports.filter(|range| *range != (0, 0))
+    }
+}
+
+/// What was asked to be published; a port without a list, as with an empty one, is not bound anywhere.
+pub type PortBindings = BTreeMap<ContainerPort, Option<Vec<PortBinding>>>;
 
 /// A port that is published: where it was bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

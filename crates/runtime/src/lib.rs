@@ -8,8 +8,10 @@ pub mod lookup;
 pub mod plan;
 pub mod sys;
 pub mod wire;
+mod words;
 
 #[cfg(feature = "daemon")]
 mod daemon;
 #[cfg(feature = "daemon")]
 pub use daemon::*;
+pub use words::words;

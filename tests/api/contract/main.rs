@@ -7,6 +7,7 @@ use droste_test_support::Reply;
 mod create;
 mod events;
 mod files;
+mod given;
 mod images;
 mod inspect;
 mod lifecycle;

@@ -39,7 +39,9 @@ pub fn create(body: &[u8], query: &Query, version: ApiVersion) -> Result<Parsed>
     move_mac_address(&mut body, version, &mut warnings);
     let Body { config: container, extras } = body;
     let config = config(container)?;
-    let host = host::host_config(extras.host_config.unwrap_or_default(), &mut warnings)?;
+    let mut host = host::host_config(extras.host_config.unwrap_or_default(), &mut warnings)?;
+    // Nought and less say at creation what saying nothing says; an update keeps them apart.
+    host.resources.pids_limit = host.resources.pids_limit.filter(|limit| *limit > 0);
     conflicts(&config, &host)?;
     let endpoints = extras.networking_config.and_then(|networks| networks.endpoints_config).unwrap_or_default();
     let networks = networks::endpoints(endpoints)?;
@@ -133,15 +135,24 @@ pub fn config(wire: ContainerConfig) -> Result<Config> {
         healthcheck: wire.healthcheck.map(healthcheck).transpose()?,
         image: wire.image,
         volumes: wire.volumes.iter().flat_map(BTreeMap::keys).map(|path| volume(path)).collect::<Result<_>>()?,
-        working_dir: wire.working_dir,
+        working_dir: clean(wire.working_dir),
         network_disabled: wire.network_disabled,
         mac_address: wire.mac_address,
+        args_escaped: wire.args_escaped,
         on_build: wire.on_build,
         labels: wire.labels.unwrap_or_default(),
         stop_signal: Some(wire.stop_signal).filter(|signal| !signal.is_empty()),
         stop_timeout: wire.stop_timeout,
         shell: words(wire.shell),
     })
+}
+
+/// A working directory without what means nothing in it.
+fn clean(path: String) -> String {
+    match ContainerPath::absolute(&path) {
+        Some(clean) => clean.to_string(),
+        None => path,
+    }
 }
 
 /// Reads the body of `POST /commit`, which may be empty; a configuration without anything is none.
@@ -200,13 +211,13 @@ fn conflicts(config: &Config, host: &HostConfig) -> Result<()> {
     if has_links {
         return refuse("container type network can't be used with links. This would result in undefined behavior");
     }
-    if !host.dns.is_empty() {
+    if host.dns.as_ref().is_some_and(|servers| !servers.is_empty()) {
         return refuse("dns and the network mode");
     }
     if host.extra_hosts.as_ref().is_some_and(|hosts| !hosts.is_empty()) {
         return refuse("custom host-to-IP mapping and the network mode");
     }
-    if host.publish_all_ports || !host.port_bindings.is_empty() {
+    if host.publish_all_ports || host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) {
         return refuse("port publishing and the container type network mode");
     }
     if !config.exposed_ports.is_empty() {

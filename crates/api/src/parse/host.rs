@@ -28,7 +28,7 @@ pub(super) fn host_config(mut wire: wire::HostConfig, warnings: &mut Vec<String>
     mounts::tmpfs(tmpfs.as_ref().unwrap_or(&BTreeMap::new()))?;
     let binds = wire.binds.take().map(|list| list.iter().map(|raw| binds::bind(raw)).collect()).transpose()?;
     let mounts = wire.mounts.take().map(|list| list.into_iter().map(mounts::mount).collect()).transpose()?;
-    let port_bindings = ports::bindings(wire.port_bindings.take().unwrap_or_default())?;
+    let port_bindings = wire.port_bindings.take().map(ports::bindings).transpose()?;
     let log = log(wire.log_config)?;
     let all = [&binds, &mounts].into_iter().flatten().flat_map(|list: &Vec<_>| list);
     mounts::distinct(all, tmpfs.as_ref().unwrap_or(&BTreeMap::new()))?;
@@ -51,9 +51,9 @@ pub(super) fn host_config(mut wire: wire::HostConfig, warnings: &mut Vec<String>
         cap_add: wire.cap_add.map(|words| words.0),
         cap_drop: wire.cap_drop.map(|words| words.0),
         cgroupns_mode,
-        dns: wire.dns.unwrap_or_default(),
-        dns_options: wire.dns_options.unwrap_or_default(),
-        dns_search: wire.dns_search.unwrap_or_default(),
+        dns: wire.dns,
+        dns_options: wire.dns_options,
+        dns_search: wire.dns_search,
         extra_hosts: wire.extra_hosts,
         group_add: wire.group_add,
         ipc_mode,

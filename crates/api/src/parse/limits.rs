@@ -85,10 +85,10 @@ fn check_other(host: &mut HostConfig, warnings: &mut Vec<String>) -> Result<()> 
 
 fn read(host: &mut HostConfig) -> Resources {
     let rates = |list: &mut Option<Vec<ThrottleDevice>>| {
-        let devices = list.take().unwrap_or_default();
-        devices.into_iter().map(|device| DeviceLimit { path: device.path, value: device.rate }).collect()
+        let limit = |device: ThrottleDevice| DeviceLimit { path: device.path, value: device.rate };
+        list.take().map(|devices| devices.into_iter().map(limit).collect())
     };
-    let weights = host.blkio_weight_device.take().unwrap_or_default();
+    let weights = host.blkio_weight_device.take();
     let weight = |device: crate::wire::WeightDevice| DeviceLimit { path: device.path, value: device.weight.into() };
     Resources {
         cpu_shares: host.cpu_shares,
@@ -96,7 +96,7 @@ fn read(host: &mut HostConfig) -> Resources {
         nano_cpus: host.nano_cpus,
         cgroup_parent: std::mem::take(&mut host.cgroup_parent),
         blkio_weight: host.blkio_weight,
-        blkio_weight_device: weights.into_iter().map(weight).collect(),
+        blkio_weight_device: weights.map(|weights| weights.into_iter().map(weight).collect()),
         blkio_read_bps: rates(&mut host.blkio_device_read_bps),
         blkio_write_bps: rates(&mut host.blkio_device_write_bps),
         blkio_read_iops: rates(&mut host.blkio_device_read_iops),
@@ -107,7 +107,7 @@ fn read(host: &mut HostConfig) -> Resources {
         cpu_realtime_runtime: host.cpu_realtime_runtime,
         cpuset_cpus: std::mem::take(&mut host.cpuset_cpus),
         cpuset_mems: std::mem::take(&mut host.cpuset_mems),
-        devices: host.devices.take().unwrap_or_default().into_iter().map(device).collect(),
+        devices: host.devices.take().map(|devices| devices.into_iter().map(device).collect()),
         device_cgroup_rules: host.device_cgroup_rules.take(),
         device_requests: host.device_requests.take().map(|list| list.into_iter().map(device_request).collect()),
         memory_reservation: host.memory_reservation,
@@ -120,19 +120,20 @@ fn read(host: &mut HostConfig) -> Resources {
 }
 
 fn device(wire: crate::wire::DeviceMapping) -> DeviceMapping {
-    let permissions = if wire.cgroup_permissions.is_empty() { "rwm".to_owned() } else { wire.cgroup_permissions };
-    let in_container =
-        if wire.path_in_container.is_empty() { wire.path_on_host.clone() } else { wire.path_in_container };
-    DeviceMapping { on_host: wire.path_on_host, in_container, permissions }
+    DeviceMapping {
+        on_host: wire.path_on_host,
+        in_container: wire.path_in_container,
+        permissions: wire.cgroup_permissions,
+    }
 }
 
 fn device_request(wire: crate::wire::DeviceRequest) -> DeviceRequest {
     DeviceRequest {
         driver: wire.driver,
         count: wire.count,
-        device_ids: wire.device_ids.unwrap_or_default(),
-        capabilities: wire.capabilities.unwrap_or_default(),
-        options: wire.options.unwrap_or_default(),
+        device_ids: wire.device_ids,
+        capabilities: wire.capabilities,
+        options: wire.options,
     }
 }
 

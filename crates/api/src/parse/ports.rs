@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use droste_model::port::{ContainerPort, PortBinding, Protocol};
+use droste_model::port::{ContainerPort, PortBinding, PortBindings, Protocol};
 
 use crate::error::{RequestError, Result};
 use crate::wire;
@@ -39,9 +39,7 @@ fn invalid(text: &str) -> RequestError {
 }
 
 /// Port bindings by the container's port.
-pub(super) fn bindings(
-    wire: BTreeMap<String, Option<Vec<wire::PortBinding>>>,
-) -> Result<BTreeMap<ContainerPort, Vec<PortBinding>>> {
+pub(super) fn bindings(wire: BTreeMap<String, Option<Vec<wire::PortBinding>>>) -> Result<PortBindings> {
     let mut all = BTreeMap::new();
     for (key, bindings) in wire {
         let (number, protocol) = key.split_once('/').unwrap_or((&key, "tcp"));
@@ -52,7 +50,7 @@ pub(super) fn bindings(
             "sctp" => Protocol::Sctp,
             _ => return Err(invalid(&key)),
         };
-        let bindings = bindings.unwrap_or_default().into_iter().map(binding).collect::<Result<Vec<_>>>()?;
+        let bindings = bindings.map(|list| list.into_iter().map(binding).collect::<Result<Vec<_>>>()).transpose()?;
         all.insert(ContainerPort { port, protocol }, bindings);
     }
     Ok(all)
@@ -67,7 +65,7 @@ fn binding(wire: wire::PortBinding) -> Result<PortBinding> {
         }
     };
     let host_ports = match wire.host_port.as_str() {
-        "" | "0" => None,
+        "" => None,
         text => Some(range(text).ok_or_else(|| invalid(text))?),
     };
     Ok(PortBinding { host_ip, host_ports })
@@ -95,6 +93,6 @@ mod tests {
         assert_eq!(read("80", "70000"), Err("invalid port specification: \"70000\"".to_owned()));
         assert_eq!(read("80", "-1"), Err("invalid port specification: \"-1\"".to_owned()));
         let port = read("80", "8000-8010").unwrap();
-        assert_eq!(port.values().next().unwrap()[0].host_ports, Some((8000, 8010)));
+        assert_eq!(port.values().next().unwrap().as_ref().unwrap()[0].host_ports, Some((8000, 8010)));
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use droste_runtime::lookup::{Identity, identify};
 use droste_runtime::plan::{Capabilities, Failure, FailureKind, Process, Rlimit, WindowSize};
-use droste_runtime::{sys, wire};
+use droste_runtime::{sys, wire, words};
 use rustix::fs::{Mode, OFlags, Uid, fchown, open};
 use rustix::io::Errno;
 use rustix::process::{chdir, ioctl_tiocsctty, setsid, umask};
@@ -19,7 +19,7 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-use super::report::{Reporter, Step, refusal, words};
+use super::report::{Reporter, Step, refusal};
 
 const LAST_CAPABILITY: u32 = 63;
 const START_FAILED: i32 = 255;

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use droste_runtime::plan::{Failure, FailureKind};
-use droste_runtime::wire;
+use droste_runtime::{wire, words};
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -125,18 +125,6 @@ pub(crate) fn failure(step: &str, object: &str, error: &io::Error) -> Failure {
 /// A failure in words that clients know.
 pub(crate) fn refusal(step: &str, errno: i32, kind: FailureKind, message: String) -> Failure {
     Failure { step: step.to_owned(), errno, message, kind }
-}
-
-/// The words of Go's and runc's for an errno: clients read them.
-pub(crate) fn words(error: &io::Error) -> String {
-    let Some(errno) = error.raw_os_error() else { return error.to_string() };
-    let text = io::Error::from_raw_os_error(errno).to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) if errno != libc::EIO => first.to_lowercase().chain(letters).collect(),
-        _ => text.to_owned(),
-    }
 }
 
 /// Receives one descriptor and whatever bytes come with it.
