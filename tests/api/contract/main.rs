@@ -5,17 +5,23 @@
 use droste_test_support::Reply;
 
 mod create;
+mod endpoints;
 mod events;
 mod files;
 mod given;
 mod images;
 mod inspect;
+mod isolation;
 mod lifecycle;
 mod lists;
+mod mounts;
 mod network;
+mod networks;
 mod process;
+mod resolve;
 mod streams;
 mod system;
+mod volumes;
 
 /// Reads a reply as the type that bollard, a client, has for it.
 fn typed<T: serde::de::DeserializeOwned>(reply: &Reply) -> T {
