@@ -92,7 +92,8 @@ operations! {
     ContainerPrune, ArchiveStat, ArchiveGet, ArchivePut, ExecCreate, ExecStart, ExecInspect, ExecResize,
     ImageList, ImageCreate, ImageInspect, ImageHistory, ImagePush, ImageTag, ImageDelete, ImagePrune, ImageSave,
     ImageSaveMany, ImageLoad, ImageCommit, DistributionInspect,
-    NetworkList, NetworkInspect, NetworkPrune, VolumeList, VolumeInspect, VolumePrune, BuildPrune,
+    NetworkList, NetworkInspect, NetworkPrune, VolumeList, VolumeInspect, VolumeCreate, VolumeDelete, VolumePrune, VolumeUpdate,
+    BuildPrune,
     Ping, Version, Info, Events, Auth, DiskUsage, DrosteTree,
 }
 
@@ -148,7 +149,6 @@ const NO_BUILD: &str = "building images is not part of this version of Droste: b
                         result with 'docker load', or pull it from a registry";
 const NO_NETWORKS: &str = "making, changing and joining networks is not part of this version of Droste: use the \
                            networks bridge, host and none, or --network container:NAME";
-const NO_VOLUMES: &str = "volumes are not part of this version of Droste: bind a directory with -v /path:/path";
 const NO_CHECKPOINT: &str = "checkpoints are not part of this version of Droste";
 const NO_SEARCH: &str = "searching a registry is not part of this version of Droste";
 const NO_WEBSOCKET: &str = "attaching by WebSocket is not part of this version of Droste: use POST …/attach";
@@ -229,10 +229,10 @@ pub const ROUTES: &[Route] = &[
     later(Delete, "/networks/{id}", Network, NO_NETWORKS),
     looks(Get, "/volumes", Nothing, Operation::VolumeList),
     looks(Get, "/volumes/{name:.*}", Volume, Operation::VolumeInspect),
-    later(Post, "/volumes/create", Nothing, NO_VOLUMES),
+    changes(Post, "/volumes/create", Nothing, Operation::VolumeCreate),
     changes(Post, "/volumes/prune", Nothing, Operation::VolumePrune).since(25),
-    swarm(Put, "/volumes/{name:.*}").since(42),
-    later(Delete, "/volumes/{name:.*}", Volume, NO_VOLUMES),
+    changes(Put, "/volumes/{name:.*}", Object::Other, Operation::VolumeUpdate).since(42),
+    changes(Delete, "/volumes/{name:.*}", Volume, Operation::VolumeDelete),
     plugin(Get, "/plugins"),
     plugin(Get, "/plugins/privileges"),
     plugin(Get, "/plugins/{name:.*}/json"),

@@ -19,7 +19,7 @@ use crate::handlers;
 use crate::http::{Bytes, Exchange, Reply, ReplyBody};
 use crate::reply;
 
-const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
+pub(crate) const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
                              connect this node to swarm and try again.";
 
 /// Names the host that a request acts on, below the machine. Only the machine's own sockets listen to it.
@@ -158,7 +158,6 @@ fn later(pattern: &str, call: &Call, text: &str) -> Failure {
         "/grpc" if !call.wants_upgrade() => {
             Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "no upgrade proto in request")
         }
-        "/volumes/{name:.*}" => Failure::new(StatusCode::NOT_FOUND, format!("get {}: no such volume", call.parameter)),
         _ => Failure::new(StatusCode::NOT_IMPLEMENTED, text),
     }
 }
@@ -174,7 +173,9 @@ fn no_plugins(pattern: &str, call: &Call) -> Result<Reply> {
 }
 
 async fn act(operation: Operation, method: Method, call: Call) -> Result<Reply> {
-    use handlers::{archive, attach, containers, events, exec, images, logs, networks, stats, system, transfer};
+    use handlers::{
+        archive, attach, containers, events, exec, images, logs, networks, stats, system, transfer, volumes,
+    };
     match operation {
         Operation::ContainerList => containers::list(call).await,
         Operation::ContainerCreate => containers::create(call).await,
@@ -220,10 +221,13 @@ async fn act(operation: Operation, method: Method, call: Call) -> Result<Reply> 
         Operation::NetworkList => networks::list(call).await,
         Operation::NetworkInspect => networks::inspect(call).await,
         Operation::NetworkPrune => networks::prune_networks(call).await,
-        Operation::VolumePrune => networks::prune_volumes(call).await,
+        Operation::VolumePrune => volumes::prune(call).await,
+        Operation::VolumeCreate => volumes::create(call).await,
+        Operation::VolumeDelete => volumes::delete(call).await,
+        Operation::VolumeUpdate => volumes::update(call).await,
         Operation::BuildPrune => networks::prune_builds(call).await,
-        Operation::VolumeList => networks::volumes(call).await,
-        Operation::VolumeInspect => networks::volume(call).await,
+        Operation::VolumeList => volumes::list(call).await,
+        Operation::VolumeInspect => volumes::inspect(call).await,
         Operation::Ping => system::ping(method == Method::Head),
         Operation::Version => system::version(call).await,
         Operation::Info => system::info(call).await,

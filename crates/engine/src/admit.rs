@@ -22,7 +22,7 @@ use droste_runtime::namespaces::{BindError, BindOptions};
 use crate::error::{Error, Result};
 use crate::host::{Host, HostState};
 use crate::merge::merge;
-use crate::mounts::{self, Planned};
+use crate::mounts::{self, Inherited, Planned};
 use crate::privileges;
 use crate::random;
 use crate::record::{ContainerRecord, Socket};
@@ -201,17 +201,22 @@ impl Host {
     }
 
     /// The mounts of the containers that `--volumes-from` names; SELF is one of them.
-    fn mounts_from(&self, host: &HostConfig) -> Result<Vec<Mount>> {
-        let mut all = Vec::new();
+    fn mounts_from(&self, host: &HostConfig) -> Result<Inherited> {
+        let mut all = Inherited::default();
         for text in host.volumes_from.iter().flatten() {
             let (name, read_only) = mounts::volumes_from(text)?;
             let target = self.target(name)?;
             let record = target.container().record();
             let shared = record.mounts.iter().filter(|mount| !matches!(mount.source, MountSource::Tmpfs { .. }));
-            all.extend(shared.cloned().map(|mut mount| {
+            all.mounts.extend(shared.cloned().map(|mut mount| {
                 mount.read_only |= read_only;
+                mount.mode.clear();
+                if let MountSource::Volume { no_copy, .. } = &mut mount.source {
+                    *no_copy = true;
+                }
                 self.as_seen_from_here(&target, mount)
             }));
+            all.anonymous.extend(record.anonymous_volumes.iter().cloned());
         }
         Ok(all)
     }

@@ -1,7 +1,8 @@
-//! Making a container that was admitted: its directories, its record, its place in the tables.
+//! Making a container that was admitted: its directories, its volumes, its record, its place in the tables.
 
 use std::sync::Arc;
 
+use droste_image::Image;
 use droste_model::host::HostId;
 use droste_model::id::ContainerId;
 
@@ -10,9 +11,11 @@ use crate::container::Container;
 use crate::engine::new_identity;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::record::ContainerRecord;
 use crate::store::{Change, Key};
 
-/// Makes the container. Whatever fails, nothing of it is left: the directory goes, the name is given back.
+/// Makes the container. Whatever fails, nothing of it is left: the directory goes, anonymous volumes go, the name is
+/// given back.
 pub(crate) async fn make(host: &Host, admitted: Admitted<NewContainer>) -> Result<ContainerId> {
     let NewContainer { record, image, name } = admitted.into_inner();
     let engine = &host.engine;
@@ -25,22 +28,41 @@ pub(crate) async fn make(host: &Host, admitted: Admitted<NewContainer>) -> Resul
     });
     let failed = |error: &dyn std::fmt::Display| Error::hidden("the container's directory could not be made", error);
     made.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+    let id = record.id.clone();
+    match furnish(host, record, image).await {
+        Ok(container) => {
+            name.keep();
+            container.emit("create", &[]);
+            Ok(id)
+        }
+        Err(error) => {
+            let _ = engine.images.remove_root(engine.container_dir(&id));
+            Err(error)
+        }
+    }
+}
+
+/// What comes after the directory: volumes and their first content, then the records, then the tables.
+async fn furnish(host: &Host, record: ContainerRecord, image: Option<Image>) -> Result<Arc<Container>> {
+    let engine = &host.engine;
+    let volumes = engine.hold_volumes(&host.state, &record).await?;
+    let container = Arc::new(Container::new(record, Arc::clone(&host.state), image));
+    let (filling, filled) = (Arc::clone(engine), Arc::clone(&container));
+    let outcome = tokio::task::spawn_blocking(move || crate::volumes::fill(&filling, &filled)).await;
+    outcome.map_err(|error| Error::hidden("failed to populate volume", error))??;
+    let record = container.record().clone();
     let identity = if record.is_host() { Some(new_identity()?) } else { None };
-    let mut changes = vec![Change::put(Key::Container(record.id.clone()), &record)?];
+    let mut changes = volumes.changes()?;
+    changes.push(Change::put(Key::Container(record.id.clone()), &record)?);
     if let Some(identity) = &identity {
         changes.push(Change::put(Key::Host(HostId::Container(record.id.clone())), identity)?);
     }
-    if let Err(error) = engine.store.commit(changes).await {
-        let _ = engine.images.remove_root(engine.container_dir(&record.id));
-        return Err(error.into());
-    }
-    let inner = identity.and_then(|identity| engine.add_host(&record, identity));
-    let container = Arc::new(Container::new(record, Arc::clone(&host.state), image));
-    if let Some(inner) = inner {
+    engine.store.commit(changes).await?;
+    if let Some(inner) = identity.and_then(|identity| engine.add_host(&record, identity)) {
         inner.is_container(&container);
     }
+    let kept = volumes.keep();
     host.state.table().insert(Arc::clone(&container));
-    name.keep();
-    container.emit("create", &[]);
-    Ok(container.id.clone())
+    drop(kept);
+    Ok(container)
 }

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::host::{Host, HostState, Power};
 use crate::privileges;
 use crate::random;
-use crate::record::{ContainerRecord, HostRecord, TagRecord};
+use crate::record::{ContainerRecord, HostRecord, TagRecord, VolumeRecord};
 use crate::settings::Settings;
 use crate::store::{Change, Key, Records, Store, StoreError};
 use crate::tags::Tags;
@@ -80,7 +80,7 @@ impl Engine {
             .and_then(|layout| Cgroups::open(layout, &settings.cgroup_parent))
             .map_err(|error| Error::internal(format!("find the machine's cgroups: {error}")))?;
         let support = Support::of(&cgroups);
-        let Records { containers, hosts, tags } = records;
+        let Records { containers, hosts, tags, volumes } = records;
         let machine = machine(&store, &settings, &hosts).await?;
         let (listeners, changes) = mpsc::unbounded_channel();
         let engine = Arc::new(Engine {
@@ -100,6 +100,7 @@ impl Engine {
         });
         engine.restore_hosts(&containers, hosts);
         engine.restore_tags(tags);
+        engine.restore_volumes(volumes);
         engine.recover(containers).await?;
         Ok(engine)
     }
@@ -255,6 +256,20 @@ impl Engine {
         }
         self.store.queue(orphans);
     }
+
+    /// Volumes of hosts that are not remembered go with them.
+    fn restore_volumes(&self, volumes: Vec<(String, VolumeRecord)>) {
+        let (mut known, mut orphans) = (Vec::new(), Vec::new());
+        for (host, record) in volumes {
+            let id = host.parse().map_or(HostId::Machine, HostId::Container);
+            match self.host(&id) {
+                Some(_) => known.push((id, record)),
+                None => orphans.push(Change::remove(Key::Volume(id, record.name))),
+            }
+        }
+        self.store.queue(orphans);
+        self.volumes.restore(known);
+    }
 }
 
 /// Makes the roots and makes sure that no other daemon uses them.
@@ -285,7 +300,7 @@ fn claim_roots(settings: &Settings) -> Result<File> {
     Ok(file)
 }
 
-type Remembered = Records<ContainerRecord, HostRecord, TagRecord>;
+type Remembered = Records<ContainerRecord, HostRecord, TagRecord, VolumeRecord>;
 
 fn open_store(data_root: &Path) -> Result<(Store, Remembered)> {
     Store::open(&data_root.join("records")).map_err(|error| Error::internal(error.to_string()))

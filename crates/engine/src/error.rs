@@ -10,6 +10,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// The same with words before it that the client reads.
+    pub(crate) fn after(self, words: impl fmt::Display) -> Self {
+        Self { client: format!("{words}{}", self.client), log: self.log }
+    }
+
     /// A message that says everything to the client.
     pub fn new(client: impl Into<String>) -> Self {
         Self { client: client.into(), log: None }

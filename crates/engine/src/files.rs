@@ -4,7 +4,7 @@
 //! mounted for that thread alone. A link in the container can lead nowhere else.
 
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl Engine {
     }
 
     /// What a stopped container would have mounted, as far as its sources are there.
-    fn binds_of_stopped(&self, container: &Container) -> Result<Vec<(std::os::fd::OwnedFd, PathBuf)>> {
+    fn binds_of_stopped(&self, container: &Container) -> Result<Vec<(OwnedFd, PathBuf)>> {
         let mounts = container.record().mounts.clone();
         let host = container.host.power()?.namespaces;
         let machine = self.machine_state().power()?.namespaces;
@@ -345,7 +345,7 @@ pub(crate) fn owner(user: &str) -> Result<(u32, u32)> {
 }
 
 /// Bytes of all files below a directory, hard links once.
-fn size_of(directory: &Path) -> u64 {
+pub(crate) fn size_of(directory: &Path) -> u64 {
     let mut seen = std::collections::HashSet::new();
     let mut waiting = vec![directory.to_owned()];
     let mut total = 0;
@@ -362,43 +362,47 @@ fn size_of(directory: &Path) -> u64 {
     total
 }
 
-/// Copies what the image has at `target` into a new volume, with the owner and mode of the directory. Blocking.
-pub(crate) fn copy_up(engine: &Engine, container: &Container, target: &str, volume: &Path) -> Result<()> {
-    let overlay = engine.overlay(container)?;
-    let place = engine.container_dir(&container.id).join("merged");
-    let failed = |error: &dyn std::fmt::Display| Error::hidden("a volume's first content could not be copied", error);
-    std::fs::create_dir_all(&place).map_err(|error| failed(&error))?;
-    let volume = std::fs::File::open(volume).map_err(|error| failed(&error))?;
-    let root = PrivateRoot { overlay: &overlay, place: &place, binds: Vec::new() };
-    entered(root.run(|| {
-        let Ok(found) = std::fs::metadata(target) else { return Ok(()) };
-        if !found.is_dir() {
-            return Ok(());
-        }
-        let (reader, writer) = std::io::pipe().map_err(|error| failed(&error))?;
-        std::thread::scope(|scope| {
-            let packing = scope.spawn(|| {
-                let source = std::fs::File::open(target).map_err(droste_image_io)?;
-                let out = std::io::BufWriter::with_capacity(PIECE, writer);
-                droste_image::pack(source.as_fd(), b".", &PackOptions::default(), out).map_err(archive_error)
-            });
-            let unpacked = droste_image::unpack(volume.as_fd(), b"/", reader, &UnpackOptions::default());
-            let packed = packing.join().map_err(|_| Error::internal("the copying thread died"))?;
-            unpacked.map_err(archive_error).and(packed)
-        })?;
-        rustix::fs::fchown(
-            &volume,
-            Some(rustix::fs::Uid::from_raw(found.uid())),
-            Some(rustix::fs::Gid::from_raw(found.gid())),
-        )
-        .map_err(|error| failed(&error))?;
-        rustix::fs::fchmod(&volume, rustix::fs::Mode::from_raw_mode(found.mode() & 0o7777))
-            .map_err(|error| failed(&error))
-    }))
+/// A directory of the image's and the volume that gets its content.
+pub(crate) struct Copy {
+    /// The path in the container.
+    pub from: String,
+    /// The volume's root.
+    pub to: OwnedFd,
 }
 
-fn droste_image_io(error: std::io::Error) -> Error {
-    Error::hidden("the container's files could not be read", error)
+/// Copies what the image has into volumes, with the owners and modes of the directories. Blocking.
+pub(crate) fn copy_up(engine: &Engine, container: &Container, copies: Vec<Copy>) -> Result<()> {
+    let overlay = engine.overlay(container)?;
+    let place = engine.container_dir(&container.id).join("merged");
+    std::fs::create_dir_all(&place).map_err(copy_failed)?;
+    let root = PrivateRoot { overlay: &overlay, place: &place, binds: Vec::new() };
+    entered(root.run(|| copies.iter().try_for_each(copy)))
+}
+
+fn copy_failed(error: impl std::fmt::Display) -> Error {
+    Error::hidden("failed to populate volume", error)
+}
+
+/// Copies one directory; the process's root is the container's. What the image does not have makes an empty volume.
+fn copy(copy: &Copy) -> Result<()> {
+    let Ok(found) = std::fs::metadata(&copy.from) else { return Ok(()) };
+    if !found.is_dir() {
+        return Ok(());
+    }
+    let (reader, writer) = std::io::pipe().map_err(copy_failed)?;
+    std::thread::scope(|scope| {
+        let packing = scope.spawn(|| {
+            let source = std::fs::File::open(&copy.from).map_err(copy_failed)?;
+            let out = std::io::BufWriter::with_capacity(PIECE, writer);
+            droste_image::pack(source.as_fd(), b".", &PackOptions::default(), out).map_err(archive_error)
+        });
+        let unpacked = droste_image::unpack(copy.to.as_fd(), b"/", reader, &UnpackOptions::default());
+        let packed = packing.join().map_err(|_| Error::internal("the copying thread died"))?;
+        unpacked.map_err(archive_error).and(packed)
+    })?;
+    let (uid, gid) = (rustix::fs::Uid::from_raw(found.uid()), rustix::fs::Gid::from_raw(found.gid()));
+    rustix::fs::fchown(&copy.to, Some(uid), Some(gid)).map_err(copy_failed)?;
+    rustix::fs::fchmod(&copy.to, rustix::fs::Mode::from_raw_mode(found.mode() & 0o7777)).map_err(copy_failed)
 }
 
 /// Whether a container's processes must be frozen for a consistent copy of its files.

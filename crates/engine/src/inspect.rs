@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use droste_model::mount::{Mount, MountSource};
+use droste_model::name::VolumeName;
 use droste_model::network::{EndpointRequest, NetworkMode};
 
 use crate::container::Container;
@@ -119,7 +120,7 @@ impl Host {
         };
         match &mount.source {
             // Seen from inside, the source is where it is mounted: the path of the host above is not shown.
-            MountSource::Bind { .. } if is_self => MountView {
+            MountSource::Bind { .. } | MountSource::Volume { .. } | MountSource::Image { .. } if is_self => MountView {
                 source: mount.target.to_string(),
                 propagation: mount.propagation.as_str().to_owned(),
                 ..base
@@ -127,26 +128,20 @@ impl Host {
             MountSource::Bind { source, .. } => {
                 MountView { source: source.to_string(), propagation: mount.propagation.as_str().to_owned(), ..base }
             }
-            MountSource::Volume { name, driver, .. } => {
-                let name = name.as_ref().map(ToString::to_string).unwrap_or_default();
-                let driver = if driver.is_empty() { "local".to_owned() } else { driver.clone() };
-                let source = self.volume_path(&name);
-                MountView { kind: MountKind::Volume, name, source, driver, ..base }
-            }
+            MountSource::Volume { name: Some(name), .. } => self.volume_mount_view(name, base),
+            MountSource::Volume { name: None, .. } => MountView { kind: MountKind::Volume, ..base },
             MountSource::Tmpfs { .. } => MountView { kind: MountKind::Tmpfs, ..base },
             MountSource::Image { .. } => MountView { kind: MountKind::Image, ..base },
         }
     }
 
-    /// Where a volume is, if this host may know; a path that looks like Docker's otherwise.
-    fn volume_path(&self, name: &str) -> String {
-        let shown = |name: &droste_model::name::VolumeName| {
-            self.engine.volumes.path(&self.state.id, name).to_string_lossy().into_owned()
-        };
-        match name.parse() {
-            Ok(name) if self.level() == 0 => shown(&name),
-            _ => format!("/var/lib/docker/volumes/{name}/_data"),
-        }
+    /// A volume in a container. Docker shows the letter that it gives to volumes for which none was typed.
+    fn volume_mount_view(&self, name: &VolumeName, base: MountView) -> MountView {
+        let volumes = &self.engine.volumes;
+        let known = volumes.find(&self.state.id, name);
+        let driver = known.map_or_else(|| crate::volumes::LOCAL.to_owned(), |volume| volume.record.driver.clone());
+        let source = volumes.shown_path(&self.state, name).to_string_lossy().into_owned();
+        MountView { kind: MountKind::Volume, name: name.to_string(), source, driver, ..base }
     }
 
     fn endpoints(&self, record: &ContainerRecord, is_self: bool) -> BTreeMap<String, EndpointView> {

@@ -59,12 +59,12 @@ pub use error::{Error, Message, Result};
 pub use exec::ClaimedExec;
 pub use host::Host;
 pub use options::{
-    AttachOptions, ChangeKind, CommitOptions, Download, ExecStart, ImportOptions, LogLine, LogOptions, Logs, Output,
-    PathStat, RemoveImage, RemoveOptions, Removed, StreamKind, Top, UpdateContainer, Upload, WaitCondition,
+    AttachOptions, ChangeKind, CommitOptions, Download, ExecStart, ImportOptions, LogLine, LogOptions, Logs, NewVolume,
+    Output, PathStat, RemoveImage, RemoveOptions, Removed, StreamKind, Top, UpdateContainer, Upload, WaitCondition,
     WaitOutcome, WriteArchive,
 };
 pub use registry::{AuthChecked, Distribution};
 pub use settings::{RegistrySettings, Settings};
 pub use system::StatsSample;
 pub use transfer::ProgressSink;
-pub use view::{ContainerView, Created, DiskUsage, ExecView, Info, NetworkView, TreeNode};
+pub use view::{ContainerView, Created, DiskUsage, ExecView, Info, NetworkView, TreeNode, VolumeView};

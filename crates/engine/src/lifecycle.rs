@@ -461,19 +461,24 @@ impl Engine {
                 Box::pin(self.remove(&inner, inner.id.as_str(), options)).await?;
             }
             changes.extend(host.tags.forget());
+            changes.extend(self.volumes.forgotten(&host.id));
             changes.push(Change::remove(Key::Host(host.id.clone())));
-            self.volumes.forget_host(&host.id)?;
-        }
-        if volumes {
-            let names = container.record().anonymous_volumes.clone();
-            self.volumes.remove_anonymous(&container.host, &names)?;
         }
         self.remove_files(container).await?;
         changes.push(Change::remove(Key::Container(container.id.clone())));
+        let anonymous = if volumes { self.take_anonymous(container) } else { Vec::new() };
+        changes.extend(crate::volumes::removals(&container.host.id, &anonymous));
         self.store.commit(changes).await?;
         self.change_listener(ListenerChange::Close(container.id.clone()));
-        self.remove_host(&container.id);
+        if let Some(host) = self.remove_host(&container.id) {
+            let (engine, id) = (Arc::clone(self), host.id.clone());
+            let forgotten = tokio::task::spawn_blocking(move || engine.volumes.forget_host(&id)).await;
+            if !matches!(forgotten, Ok(Ok(()))) {
+                tracing::warn!(container = %container.id, "the files of a host's volumes are left until the next start");
+            }
+        }
         container.host.table().remove(&container.id);
+        self.forget_anonymous(&container.host, anonymous).await;
         container.host.execs().retain(|_, exec| exec.container != container.id);
         container.emit("destroy", &[]);
         Ok(())

@@ -91,10 +91,9 @@ impl Engine {
                 }
                 bind(fds.add(opened.mount), wanted)
             }
-            Wanted::Volume { name, no_copy, subpath, .. } => {
+            Wanted::Volume { name, subpath, .. } => {
                 let name = name.as_ref().ok_or_else(|| Error::internal("a volume has no name"))?;
-                let opened =
-                    self.volumes.open(self, container, name, wanted.target.as_str(), *no_copy, subpath.as_deref())?;
+                let opened = self.volumes.open(self, &container.host, name, subpath.as_deref())?;
                 bind(fds.add(opened), wanted)
             }
             Wanted::Image { reference, .. } => {

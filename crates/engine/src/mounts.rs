@@ -8,21 +8,29 @@ use droste_model::name::VolumeName;
 use droste_model::path::ContainerPath;
 
 use crate::error::{Error, Result};
-use crate::random;
 
 /// What a container mounts, each place once, in the order of their depth.
 #[derive(Debug)]
 pub(crate) struct Planned {
     /// The mounts.
     pub mounts: Vec<Mount>,
-    /// Volumes that are made for this container alone.
+    /// Volumes that nobody named: new ones, and those of the containers of `--volumes-from`.
     pub anonymous: Vec<VolumeName>,
 }
 
-/// Joins all that was asked. `from` are the mounts of the containers of `--volumes-from`, in order.
-pub(crate) fn plan(config: &Config, host: &HostConfig, from: Vec<Mount>) -> Result<Planned> {
+/// What a container takes over from those of `--volumes-from`, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited {
+    /// Their mounts.
+    pub mounts: Vec<Mount>,
+    /// Which of the volumes nobody named.
+    pub anonymous: Vec<VolumeName>,
+}
+
+/// Joins all that was asked with what comes from other containers.
+pub(crate) fn plan(config: &Config, host: &HostConfig, from: Inherited) -> Result<Planned> {
     let mut places: BTreeMap<ContainerPath, Mount> = BTreeMap::new();
-    places.extend(from.into_iter().map(|mount| (mount.target.clone(), mount)));
+    places.extend(from.mounts.into_iter().map(|mount| (mount.target.clone(), mount)));
     let mut own = BTreeSet::new();
     let tmpfs = tmpfs_mounts(host)?;
     let asked = host.binds.iter().flatten().chain(host.mounts.iter().flatten()).chain(&tmpfs);
@@ -33,12 +41,12 @@ pub(crate) fn plan(config: &Config, host: &HostConfig, from: Vec<Mount>) -> Resu
         if !own.insert(mount.target.clone()) {
             return Err(Error::invalid(format!("Duplicate mount point: {}", mount.target)));
         }
-        places.insert(mount.target.clone(), mount.clone());
+        places.insert(mount.target.clone(), with_defaults(mount, host));
     }
     for target in &config.volumes {
-        places.entry(target.clone()).or_insert_with(|| anonymous_at(target.clone()));
+        places.entry(target.clone()).or_insert_with(|| anonymous_at(target.clone(), &host.volume_driver));
     }
-    name_volumes(places.into_values().collect())
+    name_volumes(places.into_values().collect(), from.anonymous)
 }
 
 fn tmpfs_mounts(host: &HostConfig) -> Result<Vec<Mount>> {
@@ -64,34 +72,47 @@ fn mount(target: ContainerPath, source: MountSource) -> Mount {
     }
 }
 
-fn anonymous_at(target: ContainerPath) -> Mount {
+/// What Docker adds to a volume: the driver of `--volume-driver` where `-v` names it, and the letter `z` where none is.
+fn with_defaults(asked: &Mount, host: &HostConfig) -> Mount {
+    let mut mount = asked.clone();
+    if let MountSource::Volume { driver, .. } = &mut mount.source {
+        if driver.is_empty() && mount.typed.is_some() {
+            driver.clone_from(&host.volume_driver);
+        }
+        if mount.mode.is_empty() && matches!(driver.as_str(), "" | crate::volumes::LOCAL) {
+            "z".clone_into(&mut mount.mode);
+        }
+    }
+    mount
+}
+
+fn anonymous_at(target: ContainerPath, driver: &str) -> Mount {
     let source = MountSource::Volume {
         name: None,
         no_copy: false,
         subpath: None,
-        driver: String::new(),
+        driver: driver.to_owned(),
         driver_opts: BTreeMap::new(),
         labels: BTreeMap::new(),
     };
     mount(target, source)
 }
 
+fn is_of(mount: &Mount, volume: &VolumeName) -> bool {
+    matches!(&mount.source, MountSource::Volume { name: Some(name), .. } if name == volume)
+}
+
 /// Gives names to volumes without one. Parents come before what lies in them, because paths sort so.
-fn name_volumes(mut mounts: Vec<Mount>) -> Result<Planned> {
-    let mut anonymous = Vec::new();
+fn name_volumes(mut mounts: Vec<Mount>, mut anonymous: Vec<VolumeName>) -> Result<Planned> {
+    anonymous.retain(|name| mounts.iter().any(|mount| is_of(mount, name)));
     for mount in &mut mounts {
         if let MountSource::Volume { name: name @ None, .. } = &mut mount.source {
-            let made = new_volume_name()?;
+            let made = crate::volumes::new_name()?;
             anonymous.push(made.clone());
             *name = Some(made);
         }
     }
     Ok(Planned { mounts, anonymous })
-}
-
-fn new_volume_name() -> Result<VolumeName> {
-    let id = droste_model::id::ContainerId::from_bytes(random::bytes()?);
-    id.as_str().parse().map_err(|error| Error::hidden("no volume name could be made", error))
 }
 
 /// Reads `CONTAINER[:ro|rw]` of `--volumes-from`; true for read-only.
@@ -126,7 +147,7 @@ mod tests {
     fn own_mounts_replace_inherited_ones_and_the_images_volumes() {
         let config = Config { volumes: [path("/a"), path("/b")].into(), ..Config::default() };
         let host = HostConfig { binds: Some(vec![bind("/a")]), ..HostConfig::default() };
-        let planned = plan(&config, &host, vec![bind("/c")]).unwrap();
+        let planned = plan(&config, &host, Inherited { mounts: vec![bind("/c")], anonymous: vec![] }).unwrap();
         let targets: Vec<&str> = planned.mounts.iter().map(|mount| mount.target.as_str()).collect();
         assert_eq!(targets, ["/a", "/b", "/c"]);
         assert_eq!(planned.anonymous.len(), 1);
@@ -139,7 +160,7 @@ mod tests {
             tmpfs: Some([("/a".to_owned(), String::new())].into()),
             ..HostConfig::default()
         };
-        let error = plan(&Config::default(), &host, vec![]).unwrap_err();
+        let error = plan(&Config::default(), &host, Inherited::default()).unwrap_err();
         assert_eq!(error.to_string(), "Duplicate mount point: /a");
     }
 

@@ -1,5 +1,6 @@
 //! What clients ask of the engine beside a container's configuration.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use bytes::Bytes;
@@ -233,4 +234,17 @@ pub enum Removed {
     Untagged(String),
     /// An image or layer is gone.
     Deleted(String),
+}
+
+/// A volume that a client wants.
+#[derive(Clone, Debug, Default)]
+pub struct NewVolume {
+    /// Its name; `None` for one that nobody chooses.
+    pub name: Option<droste_model::name::VolumeName>,
+    /// Who keeps its files; empty for the default, `local`.
+    pub driver: String,
+    /// Options of the driver, as given.
+    pub options: Option<BTreeMap<String, String>>,
+    /// Labels, as given.
+    pub labels: Option<BTreeMap<String, String>>,
 }

@@ -103,6 +103,21 @@ pub(crate) enum TagRecord {
     Hidden,
 }
 
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VolumeRecord {
+    /// Its name on its host.
+    pub name: droste_model::name::VolumeName,
+    /// Who keeps its files: `local`, or a plugin's name.
+    pub driver: String,
+    /// The driver's options as given.
+    pub options: Option<BTreeMap<String, String>>,
+    /// Its labels as given.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
 /// A running container's place on its host's default bridge, remembered so that a new daemon finds it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EndpointRecord {

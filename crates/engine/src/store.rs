@@ -10,21 +10,23 @@ use std::thread::JoinHandle;
 
 use droste_model::host::HostId;
 use droste_model::id::ContainerId;
+use droste_model::name::VolumeName;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
-const TABLES: [Table; 3] = [CONTAINERS, HOSTS, TAGS];
+const TABLES: [Table; 4] = [CONTAINERS, HOSTS, TAGS, VOLUMES];
 const CONTAINERS: Table = TableDefinition::new("containers");
 const HOSTS: Table = TableDefinition::new("hosts");
 const TAGS: Table = TableDefinition::new("tags");
+const VOLUMES: Table = TableDefinition::new("volumes");
 
 /// Memory for the store's pages in bytes: records are read once, so a small cache serves.
 const CACHE: usize = 512 << 10;
 
-/// Separates the host from the reference in a tag's key; neither can contain it.
+/// Separates the host from the reference or name in a tag's or volume's key; neither can contain it.
 const SEPARATOR: char = '\n';
 
 /// The store can't be opened, read or written.
@@ -60,6 +62,8 @@ pub(crate) enum Key {
     Host(HostId),
     /// An image tag's on a host.
     Tag(HostId, String),
+    /// A volume's on a host.
+    Volume(HostId, VolumeName),
 }
 
 impl Key {
@@ -68,6 +72,7 @@ impl Key {
             Key::Container(_) => CONTAINERS,
             Key::Host(_) => HOSTS,
             Key::Tag(..) => TAGS,
+            Key::Volume(..) => VOLUMES,
         }
     }
 
@@ -76,6 +81,7 @@ impl Key {
             Key::Container(id) => id.to_string(),
             Key::Host(host) => host.to_string(),
             Key::Tag(host, reference) => format!("{host}{SEPARATOR}{reference}"),
+            Key::Volume(host, name) => format!("{host}{SEPARATOR}{name}"),
         }
     }
 }
@@ -112,22 +118,25 @@ pub(crate) struct Store {
 }
 
 /// Every record, read when the store is opened.
-pub(crate) struct Records<C, H, T> {
+pub(crate) struct Records<C, H, T, V> {
     /// Containers.
     pub containers: Vec<C>,
     /// Hosts by the text of their id.
     pub hosts: Vec<(String, H)>,
     /// Tags: host, reference, record.
     pub tags: Vec<(String, String, T)>,
+    /// Volumes: host, record.
+    pub volumes: Vec<(String, V)>,
 }
 
 impl Store {
     /// Opens the store, making it if need be, and reads all that it holds.
-    pub(crate) fn open<C, H, T>(path: &Path) -> Result<(Self, Records<C, H, T>), StoreError>
+    pub(crate) fn open<C, H, T, V>(path: &Path) -> Result<(Self, Records<C, H, T, V>), StoreError>
     where
         C: DeserializeOwned,
         H: DeserializeOwned,
         T: DeserializeOwned,
+        V: DeserializeOwned,
     {
         let failed =
             |cause: redb::Error| StoreError::Open { path: path.display().to_string(), cause: cause.to_string() };
@@ -137,6 +146,11 @@ impl Store {
             containers: read(&database, CONTAINERS)?.into_iter().map(|(_, record)| record).collect(),
             hosts: read(&database, HOSTS)?,
             tags: read(&database, TAGS)?.into_iter().filter_map(split_tag).collect(),
+            volumes: read(&database, VOLUMES)?
+                .into_iter()
+                .filter_map(split_tag)
+                .map(|(host, _, record)| (host, record))
+                .collect(),
         };
         let (commits, queue) = mpsc::channel();
         let writer =
@@ -238,7 +252,7 @@ fn write(database: &Database, batch: &[Commit]) -> Result<(), redb::Error> {
 mod tests {
     use super::*;
 
-    type Open = (Store, Records<String, u32, bool>);
+    type Open = (Store, Records<String, u32, bool, bool>);
 
     fn open(path: &Path) -> Open {
         Store::open(path).unwrap()
@@ -275,7 +289,7 @@ mod tests {
             let (store, _) = open(&path);
             store.commit(vec![Change::put(Key::Host(HostId::Machine), &"no number").unwrap()]).await.unwrap();
         }
-        let error = Store::open::<String, u32, bool>(&path).err().unwrap();
+        let error = Store::open::<String, u32, bool, bool>(&path).err().unwrap();
         assert!(error.to_string().contains("\"machine\""), "{error}");
     }
 }

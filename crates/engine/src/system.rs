@@ -200,7 +200,8 @@ impl Host {
             let (written, whole) = self.container_size(view.id.as_str()).await?;
             containers.push((view, written, whole));
         }
-        Ok(DiskUsage { layers: self.layers_size(&images), images, containers })
+        let volumes = self.volume_usage().await;
+        Ok(DiskUsage { layers: self.layers_size(&images), images, containers, volumes })
     }
 
     /// This host and everything below it, as the administrator sees it.

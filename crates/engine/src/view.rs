@@ -326,6 +326,27 @@ pub struct DiskUsage {
     pub images: Vec<ImageView>,
     /// Containers with the bytes that they wrote and the bytes of their whole root.
     pub containers: Vec<(Arc<ContainerView>, u64, u64)>,
+    /// Plain volumes with the bytes of their files.
+    pub volumes: Vec<(VolumeView, u64)>,
+}
+
+/// A volume as its host sees it.
+#[derive(Clone, Debug)]
+pub struct VolumeView {
+    /// Its name.
+    pub name: droste_model::name::VolumeName,
+    /// Who keeps its files.
+    pub driver: String,
+    /// Where they are, as a path that this host may bind.
+    pub mountpoint: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Its labels as given.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The driver's options as given.
+    pub options: Option<BTreeMap<String, String>>,
+    /// How many containers mount it.
+    pub users: usize,
 }
 
 /// A node of the tree of hosts, as the administrator sees it.

@@ -27,7 +27,7 @@ pub(super) fn target(kind: &str, text: &str) -> Result<ContainerPath> {
 }
 
 /// A volume's name, with Docker's two texts for a wrong one.
-pub(super) fn volume_name(name: &str) -> Result<VolumeName> {
+pub fn volume_name(name: &str) -> Result<VolumeName> {
     if name.chars().count() < 2 {
         return Err(RequestError::invalid(format!(
             "create {name}: volume name is too short, names should be at least two alphanumeric characters"

@@ -5,6 +5,7 @@ pub(crate) mod image;
 pub(crate) mod network;
 pub(crate) mod stats;
 pub(crate) mod system;
+pub(crate) mod volume;
 
 /// A count or size in Docker's signed numbers.
 pub(crate) fn signed(value: impl TryInto<i64>) -> i64 {

@@ -14,7 +14,7 @@ use droste_engine::view::ContainerView;
 use droste_model::port::PublishedPort;
 use droste_model::time::Timestamp;
 
-use super::{container, image, signed};
+use super::{container, image, signed, volume};
 
 /// A published port as `ps` shows it: `0.0.0.0:8080->80/tcp`.
 fn published(port: &PublishedPort) -> String {
@@ -156,7 +156,7 @@ pub(crate) fn disk_usage(usage: &droste_engine::DiskUsage, now: Timestamp) -> Di
         layers_size: signed(usage.layers),
         images: Some(usage.images.iter().map(image::summary).collect()),
         containers: Some(usage.containers.iter().map(container).collect()),
-        volumes: Some(Vec::new()),
+        volumes: Some(usage.volumes.iter().map(volume::with_usage).collect()),
         build_cache: Some(Vec::new()),
     }
 }

@@ -12,3 +12,4 @@ pub(crate) mod networks;
 pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod transfer;
+pub(crate) mod volumes;

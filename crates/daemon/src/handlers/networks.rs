@@ -1,9 +1,9 @@
-//! Networks and volumes, as far as they are listed and inspected.
+//! Networks, as far as they are listed and inspected.
 
 use droste_api::RequestError;
 use droste_api::decode::decode;
 use droste_api::filters::Filters;
-use droste_api::wire::{BuildsPruned, NetworkCreate, NetworksPruned, VolumeList, VolumesPruned};
+use droste_api::wire::{BuildsPruned, NetworkCreate, NetworksPruned};
 use droste_engine::NetworkView;
 use hyper::StatusCode;
 
@@ -88,22 +88,7 @@ pub(crate) async fn prune_networks(call: Call) -> Result<Reply> {
     Ok(reply::json(&NetworksPruned { networks_deleted: None }))
 }
 
-/// There are no volumes to remove so far.
-pub(crate) async fn prune_volumes(call: Call) -> Result<Reply> {
-    call.filters(&["all", "label", "label!"])?;
-    Ok(reply::json(&VolumesPruned { volumes_deleted: Vec::new(), space_reclaimed: 0 }))
-}
-
 /// There is no build cache so far.
 pub(crate) async fn prune_builds(_: Call) -> Result<Reply> {
     Ok(reply::json(&BuildsPruned::default()))
-}
-
-pub(crate) async fn volumes(call: Call) -> Result<Reply> {
-    call.filters(&["dangling", "driver", "label", "name"])?.flag("dangling")?;
-    Ok(reply::json(&VolumeList { volumes: Some(Vec::new()), warnings: None }))
-}
-
-pub(crate) async fn volume(call: Call) -> Result<Reply> {
-    Err(Failure::new(StatusCode::NOT_FOUND, format!("get {}: no such volume", call.parameter)))
 }

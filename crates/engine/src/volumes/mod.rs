@@ -1,0 +1,235 @@
+//! Volumes: what belongs to a host and outlives its containers. This file keeps the table of all hosts' volumes, their
+//! names' turns and who uses them; [`make`] makes and removes them, [`local`] reads the options of the `local` driver,
+//! [`content`] fills new ones from images.
+//!
+//! A volume of the `local` driver is a folder, `volumes/HOST/NAME/_data` below the data root, and a record. The record
+//! counts: a folder without one was being made or removed when the daemon was killed, and goes at the next start.
+
+mod content;
+mod local;
+mod make;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use droste_model::host::HostId;
+use droste_model::id::ContainerId;
+use droste_model::mount::MountSource;
+use droste_model::name::VolumeName;
+use droste_runtime::namespaces::BindOptions;
+
+use crate::engine::Engine;
+use crate::error::{Error, Message, Result};
+use crate::host::HostState;
+use crate::record::{ContainerRecord, VolumeRecord};
+
+pub(crate) use content::fill;
+pub(crate) use make::{new_name, removals};
+
+/// The folder of a volume in which its files are.
+const DATA: &str = "_data";
+
+/// The driver that is built in.
+pub(crate) const LOCAL: &str = "local";
+
+/// The label of volumes whose names nobody chose.
+pub(crate) const ANONYMOUS: &str = "com.docker.volume.anonymous";
+
+/// Where Docker's volumes are on most machines. A nested host is shown its volumes there.
+const SHOWN_ROOT: &str = "/var/lib/docker/volumes";
+
+/// One volume in memory.
+pub(crate) struct Volume {
+    /// What is remembered of it.
+    pub record: VolumeRecord,
+    /// Requests that need it to stay, for moments; containers that mount it count beside them.
+    pins: Mutex<usize>,
+}
+
+/// Keeps a volume from being removed until it is dropped.
+pub(crate) struct Pin(Arc<Volume>);
+
+impl Pin {
+    fn new(volume: &Arc<Volume>) -> Self {
+        *lock(&volume.pins) += 1;
+        Self(Arc::clone(volume))
+    }
+}
+
+impl std::ops::Deref for Pin {
+    type Target = Volume;
+
+    fn deref(&self) -> &Volume {
+        &self.0
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        *lock(&self.0.pins) -= 1;
+    }
+}
+
+type Key = (HostId, VolumeName);
+type Turn = tokio::sync::Mutex<()>;
+
+/// The volumes of all hosts, below one folder: a folder for each host, in it one for each volume.
+pub(crate) struct Volumes {
+    root: PathBuf,
+    table: Mutex<BTreeMap<Key, Arc<Volume>>>,
+    turns: Mutex<BTreeMap<Key, Weak<Turn>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Volumes {
+    /// The volumes below a folder.
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root, table: Mutex::default(), turns: Mutex::default() }
+    }
+
+    fn folder(&self, host: &HostId, name: &VolumeName) -> PathBuf {
+        self.root.join(host.to_string()).join(name.as_str())
+    }
+
+    /// Where the files of a volume of the `local` driver are.
+    pub(crate) fn path(&self, host: &HostId, name: &VolumeName) -> PathBuf {
+        self.folder(host, name).join(DATA)
+    }
+
+    /// Takes over what the store remembers, and removes the folders that no record speaks of.
+    pub(crate) fn restore(&self, records: Vec<(HostId, VolumeRecord)>) {
+        let mut table = lock(&self.table);
+        for (host, record) in records {
+            let name = record.name.clone();
+            table.insert((host, name), Arc::new(Volume { record, pins: Mutex::default() }));
+        }
+        let known: BTreeSet<PathBuf> = table.keys().map(|(host, name)| self.folder(host, name)).collect();
+        for folder in folders(&self.root).iter().flat_map(|host| folders(host)) {
+            if !known.contains(&folder)
+                && let Err(error) = remove_folder(&folder)
+            {
+                tracing::warn!(folder = %folder.display(), %error, "a volume that was being made or removed is left");
+            }
+        }
+    }
+
+    /// Waits for the right to make or remove the volume of a name.
+    async fn turn(&self, host: &HostId, name: &VolumeName) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = lock(&self.turns);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let known = turns.get(&(host.clone(), name.clone())).and_then(Weak::upgrade);
+            known.unwrap_or_else(|| {
+                let turn = Arc::new(Turn::default());
+                turns.insert((host.clone(), name.clone()), Arc::downgrade(&turn));
+                turn
+            })
+        };
+        turn.lock_owned().await
+    }
+
+    /// A volume of a host, kept from being removed.
+    pub(crate) fn find(&self, host: &HostId, name: &VolumeName) -> Option<Pin> {
+        let table = lock(&self.table);
+        table.get(&(host.clone(), name.clone())).map(Pin::new)
+    }
+
+    fn insert(&self, host: &HostId, record: VolumeRecord) -> Pin {
+        let name = record.name.clone();
+        let volume = Arc::new(Volume { record, pins: Mutex::default() });
+        let pin = Pin::new(&volume);
+        lock(&self.table).insert((host.clone(), name), volume);
+        pin
+    }
+
+    /// All volumes of a host, by name.
+    pub(crate) fn of_host(&self, host: &HostId) -> Vec<Arc<Volume>> {
+        let table = lock(&self.table);
+        table.iter().filter(|((of, _), _)| of == host).map(|(_, volume)| Arc::clone(volume)).collect()
+    }
+
+    /// Takes a volume out of the table unless it is needed; `Err` names the containers that mount it. One container may
+    /// be left out of account.
+    fn take_out(
+        &self,
+        host: &HostState,
+        name: &VolumeName,
+        except: Option<&ContainerId>,
+    ) -> Result<Arc<Volume>, Vec<ContainerId>> {
+        let key = (host.id.clone(), name.clone());
+        let mut table = lock(&self.table);
+        let mut users = users(host, name);
+        users.retain(|user| Some(user) != except);
+        match table.get(&key) {
+            Some(volume) if users.is_empty() && *lock(&volume.pins) == 0 => table.remove(&key).ok_or_else(Vec::new),
+            _ => Err(users),
+        }
+    }
+
+    fn put_back(&self, host: &HostId, volume: Arc<Volume>) {
+        lock(&self.table).insert((host.clone(), volume.record.name.clone()), volume);
+    }
+
+    /// Where a host is shown a volume: the machine where it is, others where Docker's volumes are.
+    pub(crate) fn shown_path(&self, host: &HostState, name: &VolumeName) -> PathBuf {
+        match host.level {
+            0 => self.path(&host.id, name),
+            _ => Path::new(SHOWN_ROOT).join(name.as_str()).join(DATA),
+        }
+    }
+
+    /// Opens a volume as a detached mount. Blocking.
+    pub(crate) fn open(
+        &self,
+        engine: &Engine,
+        host: &HostState,
+        name: &VolumeName,
+        subpath: Option<&str>,
+    ) -> Result<std::os::fd::OwnedFd> {
+        let failed = |error: &dyn std::fmt::Display| Error::hidden(format!("volume {name} could not be opened"), error);
+        let volume = self.find(&host.id, name).ok_or_else(|| no_such_volume(name.as_str()))?;
+        let path = self.path(&host.id, &volume.record.name);
+        if let Some(subpath) = subpath {
+            return Err(Error::NotImplemented(Message::new(format!(
+                "subpath {subpath:?} of volume {name}: subpaths of volumes come with a later version of Droste"
+            ))));
+        }
+        let view = engine.machine_state().power()?.namespaces.view().map_err(|error| failed(&error))?;
+        let whole = view.open_bind_source(&path, BindOptions::default()).map_err(|error| failed(&error))?;
+        Ok(whole.mount)
+    }
+}
+
+/// Docker's words for a name that no volume has.
+fn no_such_volume(typed: &str) -> Error {
+    Error::NotFound(Message::new(format!("get {typed}: no such volume")))
+}
+
+/// The volumes that a container mounts.
+pub(crate) fn mounted(record: &ContainerRecord) -> impl Iterator<Item = &VolumeName> {
+    record.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Volume { name, .. } => name.as_ref(),
+        _ => None,
+    })
+}
+
+/// The containers of a host that mount a volume.
+fn users(host: &HostState, name: &VolumeName) -> Vec<ContainerId> {
+    let uses = |record: &ContainerRecord| mounted(record).any(|mounted| mounted == name);
+    host.members().iter().filter(|container| uses(&container.record())).map(|container| container.id.clone()).collect()
+}
+
+fn folders(of: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(of).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+fn remove_folder(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
