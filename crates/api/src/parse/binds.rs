@@ -38,6 +38,11 @@ impl Mode {
         Some(mode)
     }
 
+    /// Whether no letter says what only the container that made a mount can say.
+    pub(super) fn suits_volumes_from(&self) -> bool {
+        self.propagation.is_none() && self.no_copy.is_none()
+    }
+
     fn read_only(&self) -> bool {
         self.writable == Some(false)
     }

@@ -196,9 +196,9 @@ fn volumes_from(spec: &str) -> Result<()> {
     if name.is_empty() {
         return Err(RequestError::invalid("volumes-from specification cannot be an empty string"));
     }
-    match binds::Mode::parse(mode) {
+    match binds::Mode::parse(mode).filter(binds::Mode::suits_volumes_from) {
         Some(_) => Ok(()),
-        None => Err(RequestError::invalid(format!("invalid mode for volumes-from: {mode}"))),
+        None => Err(RequestError::invalid(format!("invalid mode: {mode}"))),
     }
 }
 

@@ -162,36 +162,15 @@ fn tmpfs_source(mount: &wire::Mount) -> Result<MountSource> {
     })
 }
 
-/// The options that Docker lets through to the kernel.
+/// Docker lets two flags through here; `--tmpfs` takes more.
 fn tmpfs_options(options: Vec<Vec<String>>) -> Result<Vec<String>> {
-    const FLAGS: [&str; 16] = [
-        "exec",
-        "noexec",
-        "suid",
-        "nosuid",
-        "dev",
-        "nodev",
-        "sync",
-        "async",
-        "dirsync",
-        "mand",
-        "nomand",
-        "atime",
-        "noatime",
-        "diratime",
-        "nodiratime",
-        "relatime",
-    ];
-    const VALUES: [&str; 6] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"];
-    options
-        .into_iter()
-        .map(|option| match &option[..] {
-            [flag] if FLAGS.contains(&flag.as_str()) => Ok(flag.clone()),
-            [name, value] if VALUES.contains(&name.as_str()) => Ok(format!("{name}={value}")),
-            [name] | [name, _] => Err(mount_error("tmpfs", format!("invalid option: {name}"))),
-            _ => Err(mount_error("tmpfs", "invalid option array length")),
-        })
-        .collect()
+    let known = |name: &str| matches!(name, "exec" | "noexec");
+    let joined = |option: Vec<String>| match &option[..] {
+        [name] | [name, _] if known(name) => Ok(option.join("=")),
+        [name] | [name, _] => Err(mount_error("tmpfs", format!("invalid option: {name}"))),
+        _ => Err(mount_error("tmpfs", "invalid option array length")),
+    };
+    options.into_iter().map(joined).collect()
 }
 
 /// `--tmpfs` targets must be absolute.

@@ -16,7 +16,10 @@ use crate::reply;
 use crate::router::NOT_A_MANAGER;
 
 pub(crate) async fn list(call: Call) -> Result<Reply> {
-    let filters = call.filters(&["dangling", "driver", "label", "name"])?;
+    let unread =
+        |error: RequestError| RequestError::invalid(format!("error reading volume filters: {}", error.message));
+    let filters = Filters::parse(call.query.get("filters")).map_err(unread)?;
+    let filters = filters.allow(&["dangling", "driver", "label", "name"])?;
     let dangling = filters.flag("dangling")?;
     let fits = |view: &VolumeView| {
         filters.exact("driver", &view.driver)

@@ -136,7 +136,8 @@ impl Engine {
         Ok(held)
     }
 
-    fn make_anonymous(&self, host: &HostState, wish: NewVolume) -> Result<VolumeRecord> {
+    fn make_anonymous(&self, host: &HostState, mut wish: NewVolume) -> Result<VolumeRecord> {
+        wish.labels.get_or_insert_default().insert(ANONYMOUS.to_owned(), String::new());
         let record = self.new_record(wish)?;
         self.make_files(&host.id, &record)?;
         Ok(record)
@@ -276,7 +277,7 @@ impl Volumes {
     /// Removes all volumes of a host that is removed; their records are gone. Blocking.
     pub(crate) fn forget_host(&self, host: &HostId) -> Result<()> {
         super::lock(&self.table).retain(|(of, _), _| of != host);
-        remove_folder(&self.root.join(host.to_string()))
+        remove_folder(&self.folder_of(host))
             .map_err(|error| Error::hidden("the host's volumes could not be removed", error))
     }
 }

@@ -2,7 +2,7 @@
 //! names' turns and who uses them; [`make`] makes and removes them, [`local`] reads the options of the `local` driver,
 //! [`content`] fills new ones from images.
 //!
-//! A volume of the `local` driver is a folder, `volumes/HOST/NAME/_data` below the data root, and a record. The record
+//! A volume of the `local` driver is a folder, `volumes/NAME/_data` below the data root, and a record. The record
 //! counts: a folder without one was being made or removed when the daemon was killed, and goes at the next start.
 
 mod content;
@@ -29,6 +29,9 @@ pub(crate) use make::{new_name, removals};
 
 /// The folder of a volume in which its files are.
 const DATA: &str = "_data";
+
+/// The folder of the volumes of hosts below the machine; no volume can have its name.
+const OF_HOSTS: &str = ".hosts";
 
 /// The driver that is built in.
 pub(crate) const LOCAL: &str = "local";
@@ -74,7 +77,7 @@ impl Drop for Pin {
 type Key = (HostId, VolumeName);
 type Turn = tokio::sync::Mutex<()>;
 
-/// The volumes of all hosts, below one folder: a folder for each host, in it one for each volume.
+/// The volumes of all hosts, below one folder.
 pub(crate) struct Volumes {
     root: PathBuf,
     table: Mutex<BTreeMap<Key, Arc<Volume>>>,
@@ -91,8 +94,16 @@ impl Volumes {
         Self { root, table: Mutex::default(), turns: Mutex::default() }
     }
 
+    /// The folder of a host's volumes: the machine's are where Docker has them, beside them those of all others.
+    fn folder_of(&self, host: &HostId) -> PathBuf {
+        match host {
+            HostId::Machine => self.root.clone(),
+            HostId::Container(id) => self.root.join(OF_HOSTS).join(id.as_str()),
+        }
+    }
+
     fn folder(&self, host: &HostId, name: &VolumeName) -> PathBuf {
-        self.root.join(host.to_string()).join(name.as_str())
+        self.folder_of(host).join(name.as_str())
     }
 
     /// Where the files of a volume of the `local` driver are.
@@ -108,7 +119,10 @@ impl Volumes {
             table.insert((host, name), Arc::new(Volume { record, pins: Mutex::default() }));
         }
         let known: BTreeSet<PathBuf> = table.keys().map(|(host, name)| self.folder(host, name)).collect();
-        for folder in folders(&self.root).iter().flat_map(|host| folders(host)) {
+        let of_hosts = self.root.join(OF_HOSTS);
+        let own = folders(&self.root).into_iter().filter(|folder| *folder != of_hosts);
+        let others = folders(&of_hosts).into_iter().flat_map(|host| folders(&host));
+        for folder in own.chain(others) {
             if !known.contains(&folder)
                 && let Err(error) = remove_folder(&folder)
             {
