@@ -43,6 +43,8 @@ pub(crate) struct Live {
     pub pending: Vec<Pending>,
     /// Its network while it runs.
     pub network: Option<Arc<Attachment>>,
+    /// Volumes that are mounted for it, one for each place.
+    pub volumes: Vec<droste_model::name::VolumeName>,
     /// Restarts in a row, for the back-off.
     pub restarts_in_row: u32,
     /// Processes started by exec that run or have not been looked at.

@@ -104,19 +104,23 @@ impl Engine {
     fn binds_of_stopped(&self, container: &Container) -> Result<Vec<(OwnedFd, PathBuf)>> {
         let mounts = container.record().mounts.clone();
         let host = container.host.power()?.namespaces;
-        let machine = self.machine_state().power()?.namespaces;
         let mut binds = Vec::new();
         for mount in mounts {
-            let (namespaces, source) = match &mount.source {
-                MountSource::Bind { source, .. } => (&host, PathBuf::from(source.as_str())),
-                MountSource::Volume { name: Some(name), .. } => (&machine, self.volumes.path(&container.host.id, name)),
+            let opened = match &mount.source {
+                MountSource::Bind { source, .. } => {
+                    let view = host.view();
+                    let view = view.map_err(|error| Error::hidden("the host's root could not be entered", error))?;
+                    let opened = view.open_bind_source(Path::new(source.as_str()), BindOptions::default());
+                    opened.map(|opened| opened.mount).ok()
+                }
+                MountSource::Volume { name: Some(name), subpath, .. } => {
+                    let volume = self.volumes.find(&container.host.id, name);
+                    let open = |volume: &_| self.volumes.open_once(self, &container.host, volume, subpath.as_deref());
+                    volume.as_deref().map(open).transpose()?
+                }
                 _ => continue,
             };
-            let opened = namespaces
-                .view()
-                .map_err(|error| Error::hidden("the host's root could not be entered", error))?
-                .open_bind_source(&source, BindOptions::default());
-            binds.extend(opened.map(|opened| (opened.mount, PathBuf::from(mount.target.as_str()))));
+            binds.extend(opened.map(|opened| (opened, PathBuf::from(mount.target.as_str()))));
         }
         Ok(binds)
     }
@@ -370,13 +374,25 @@ pub(crate) struct Copy {
     pub to: OwnedFd,
 }
 
-/// Copies what the image has into volumes, with the owners and modes of the directories. Blocking.
-pub(crate) fn copy_up(engine: &Engine, container: &Container, copies: Vec<Copy>) -> Result<()> {
+/// Which of these paths are directories in a container's own root, without its mounts. Blocking.
+pub(crate) fn directories(engine: &Engine, container: &Container, paths: Vec<String>) -> Result<Vec<String>> {
+    in_own_root(engine, container, || {
+        let is_directory = |path: &String| std::fs::metadata(path).is_ok_and(|found| found.is_dir());
+        Ok(paths.into_iter().filter(is_directory).collect())
+    })
+}
+
+fn in_own_root<T: Send>(engine: &Engine, container: &Container, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let overlay = engine.overlay(container)?;
     let place = engine.container_dir(&container.id).join("merged");
     std::fs::create_dir_all(&place).map_err(copy_failed)?;
     let root = PrivateRoot { overlay: &overlay, place: &place, binds: Vec::new() };
-    entered(root.run(|| copies.iter().try_for_each(copy)))
+    entered(root.run(work))
+}
+
+/// Copies what the image has into volumes, with the owners and modes of the directories. Blocking.
+pub(crate) fn copy_up(engine: &Engine, container: &Container, copies: Vec<Copy>) -> Result<()> {
+    in_own_root(engine, container, || copies.iter().try_for_each(copy))
 }
 
 fn copy_failed(error: impl std::fmt::Display) -> Error {

@@ -374,6 +374,7 @@ impl Engine {
         container.record().endpoint = None;
         let (engine, owned) = (Arc::clone(self), Arc::clone(container));
         let released = tokio::task::spawn_blocking(move || {
+            engine.release_volumes(&owned);
             drop(network);
             let state = engine.state_dir(&owned.id);
             if let Ok(group) = engine.cgroup(&owned)

@@ -1,5 +1,6 @@
 //! The mounts of a launch plan: the system's own, the engine's files and sockets, and what the client asked for.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -72,28 +73,22 @@ impl Engine {
                 MountSource::Fs { fstype: "tmpfs".to_owned(), options: options.0 }
             }
             Wanted::Bind { source, create, non_recursive } => {
-                let options = BindOptions {
-                    create_directory: *create,
-                    non_recursive: *non_recursive,
-                    keep_propagation: !matches!(
-                        wanted.propagation,
-                        WantedPropagation::Private | WantedPropagation::RPrivate
-                    ),
+                let (opened, read_only) = match self.volumes.shown_at(&container.host, source.as_str()) {
+                    Some((volume, subpath)) => {
+                        let volume = self.use_volume(container, &volume.record.name, wanted)?;
+                        (self.volumes.open(self, &container.host, &volume, subpath.as_deref())?, false)
+                    }
+                    None => open_bind(power, source.as_str(), *create, *non_recursive, wanted)?,
                 };
-                let opened = power
-                    .namespaces
-                    .view()
-                    .map_err(|error| Error::hidden("the host's root could not be entered", error))?
-                    .open_bind_source(Path::new(source.as_str()), options)
-                    .map_err(|error| bind_failed(&error, source.as_str()))?;
-                if opened.read_only {
+                if read_only {
                     flags = flags | MountFlags::RDONLY;
                 }
-                bind(fds.add(opened.mount), wanted)
+                bind(fds.add(opened), wanted)
             }
             Wanted::Volume { name, subpath, .. } => {
                 let name = name.as_ref().ok_or_else(|| Error::internal("a volume has no name"))?;
-                let opened = self.volumes.open(self, &container.host, name, subpath.as_deref())?;
+                let volume = self.use_volume(container, name, wanted)?;
+                let opened = self.volumes.open(self, &container.host, &volume, subpath.as_deref())?;
                 bind(fds.add(opened), wanted)
             }
             Wanted::Image { reference, .. } => {
@@ -103,6 +98,32 @@ impl Engine {
             }
         };
         Ok(Mount { target, source, flags })
+    }
+}
+
+/// A path of the host's as a detached mount, and whether it is read-only there.
+fn open_bind(
+    power: &Power,
+    source: &str,
+    create: bool,
+    non_recursive: bool,
+    wanted: &droste_model::mount::Mount,
+) -> Result<(OwnedFd, bool)> {
+    let options = BindOptions { create_directory: create, non_recursive, propagation: propagation(wanted.propagation) };
+    let opened = power
+        .namespaces
+        .view()
+        .map_err(|error| Error::hidden("the host's root could not be entered", error))?
+        .open_bind_source(Path::new(source), options)
+        .map_err(|error| bind_failed(&error, source))?;
+    Ok((opened.mount, opened.read_only))
+}
+
+fn propagation(wanted: WantedPropagation) -> Propagation {
+    match wanted {
+        WantedPropagation::Private | WantedPropagation::RPrivate => Propagation::Private,
+        WantedPropagation::Slave | WantedPropagation::RSlave => Propagation::Slave,
+        WantedPropagation::Shared | WantedPropagation::RShared => Propagation::Shared,
     }
 }
 
@@ -130,11 +151,7 @@ pub(crate) fn system_mounts(asked: &HostConfig, privileges: &Privileges, cgroup:
 }
 
 fn bind(mount: FdIndex, wanted: &droste_model::mount::Mount) -> MountSource {
-    let propagation = match wanted.propagation {
-        WantedPropagation::Private | WantedPropagation::RPrivate => Propagation::Private,
-        WantedPropagation::Slave | WantedPropagation::RSlave => Propagation::Slave,
-        WantedPropagation::Shared | WantedPropagation::RShared => Propagation::Shared,
-    };
+    let propagation = propagation(wanted.propagation);
     MountSource::Bind { mount, propagation, recursive_readonly: !wanted.read_only_non_recursive }
 }
 
@@ -143,6 +160,7 @@ fn bind_failed(error: &BindError, source: &str) -> Error {
         BindError::Missing { .. } => {
             Error::invalid(format!("invalid mount config for type \"bind\": bind source path does not exist: {source}"))
         }
+        BindError::NotShared { .. } => Error::internal(error.to_string()),
         error => Error::internal(format!("error while mounting {source}: {error}")),
     }
 }

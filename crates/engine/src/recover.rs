@@ -45,6 +45,8 @@ impl Engine {
         for container in ended {
             self.settle(&container).await;
         }
+        let engine = Arc::clone(self);
+        let _ = tokio::task::spawn_blocking(move || engine.volumes.unmount_unused(&engine)).await;
         self.power_on(self.machine_state());
         Ok(())
     }
@@ -120,6 +122,7 @@ impl Engine {
     /// Takes a running container over from the daemon before.
     async fn take_over(self: &Arc<Self>, container: &Arc<Container>, shim: Shim) -> Result<()> {
         container.host.power()?;
+        self.adopt_volumes(container);
         let (engine, owned, found) = (Arc::clone(self), Arc::clone(container), shim.clone());
         let attached = tokio::task::spawn_blocking(move || engine.adopt_network(&owned, &found)).await;
         match attached {

@@ -11,7 +11,8 @@ use droste_runtime::namespaces::*;
 use droste_runtime::plan::*;
 use support::*;
 
-const RECURSIVE: BindOptions = BindOptions { create_directory: false, non_recursive: false, keep_propagation: false };
+const RECURSIVE: BindOptions =
+    BindOptions { create_directory: false, non_recursive: false, propagation: Propagation::Private };
 const CREATE: BindOptions = BindOptions { create_directory: true, ..RECURSIVE };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +139,7 @@ async fn propagation_is_what_was_asked_for() {
     mount("none", &path, "tmpfs", Flags::empty(), None).unwrap();
     mount_change(&path, MountPropagationFlags::SHARED).unwrap();
     let own = HostNamespaces::own().unwrap().view().unwrap();
-    let options = BindOptions { keep_propagation: true, ..RECURSIVE };
+    let options = BindOptions { propagation: Propagation::Shared, ..RECURSIVE };
     for (propagation, outwards, inwards) in
         [(Propagation::Shared, true, true), (Propagation::Slave, false, true), (Propagation::Private, false, false)]
     {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use droste_model::event::EventType;
 use droste_model::host::HostId;
 use droste_model::id::ContainerId;
-use droste_model::mount::MountSource;
+use droste_model::mount::{Mount, MountSource};
 use droste_model::name::VolumeName;
 use droste_model::time::Timestamp;
 
@@ -248,6 +248,44 @@ impl Engine {
         }
     }
 
+    /// Mounts a volume for a container that starts, and says so on its host. Blocking.
+    pub(crate) fn use_volume(&self, container: &Container, name: &VolumeName, mount: &Mount) -> Result<Pin> {
+        let volume = self.volumes.find(&container.host.id, name).ok_or_else(|| no_such_volume(name.as_str()))?;
+        self.volumes.mount(&container.host, &volume, container.id.as_str())?;
+        container.live().volumes.push(name.clone());
+        let attributes = [
+            ("container", container.id.to_string()),
+            ("destination", mount.target.to_string()),
+            ("driver", volume.record.driver.clone()),
+            ("propagation", String::new()),
+            ("read/write", (!mount.read_only).to_string()),
+        ];
+        container.host.emit(EventType::Volume, "mount", name.as_str(), &attributes);
+        Ok(volume)
+    }
+
+    /// Unmounts the volumes of a container that has ended. Blocking.
+    pub(crate) fn release_volumes(&self, container: &Container) {
+        let used = std::mem::take(&mut container.live().volumes);
+        for name in used {
+            let Some(volume) = self.volumes.find(&container.host.id, &name) else { continue };
+            self.volumes.unmount(&container.host, &volume, container.id.as_str());
+            let attributes = [("container", container.id.to_string()), ("driver", volume.record.driver.clone())];
+            container.host.emit(EventType::Volume, "unmount", name.as_str(), &attributes);
+        }
+    }
+
+    /// Takes note of the volumes of a container that ran on while no daemon was there.
+    pub(crate) fn adopt_volumes(&self, container: &Container) {
+        let names: Vec<VolumeName> = super::mounted(&container.record()).cloned().collect();
+        for name in &names {
+            if let Some(volume) = self.volumes.find(&container.host.id, name) {
+                self.volumes.adopt(&volume, &container.id);
+            }
+        }
+        container.live().volumes = names;
+    }
+
     fn volume_view(&self, host: &HostState, volume: &Volume) -> VolumeView {
         let record = &volume.record;
         VolumeView {
@@ -277,7 +315,11 @@ impl Volumes {
     /// Removes all volumes of a host that is removed; their records are gone. Blocking.
     pub(crate) fn forget_host(&self, host: &HostId) -> Result<()> {
         super::lock(&self.table).retain(|(of, _), _| of != host);
-        remove_folder(&self.folder_of(host))
+        let folder = self.folder_of(host);
+        let all = super::folders(&folder);
+        all.iter()
+            .chain([&folder])
+            .try_for_each(|folder| remove_folder(folder))
             .map_err(|error| Error::hidden("the host's volumes could not be removed", error))
     }
 }

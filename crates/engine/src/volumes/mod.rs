@@ -1,6 +1,7 @@
 //! Volumes: what belongs to a host and outlives its containers. This file keeps the table of all hosts' volumes, their
 //! names' turns and who uses them; [`make`] makes and removes them, [`local`] reads the options of the `local` driver,
-//! [`content`] fills new ones from images.
+//! [`content`] fills new ones from images, [`mounted`] mounts those
+//! with options.
 //!
 //! A volume of the `local` driver is a folder, `volumes/NAME/_data` below the data root, and a record. The record
 //! counts: a folder without one was being made or removed when the daemon was killed, and goes at the next start.
@@ -8,8 +9,10 @@
 mod content;
 mod local;
 mod make;
+mod mounted;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -17,11 +20,13 @@ use droste_model::host::HostId;
 use droste_model::id::ContainerId;
 use droste_model::mount::MountSource;
 use droste_model::name::VolumeName;
-use droste_runtime::namespaces::BindOptions;
+use droste_runtime::filesystems;
+use droste_runtime::namespaces::{BindError, BindOptions};
 
 use crate::engine::Engine;
 use crate::error::{Error, Message, Result};
 use crate::host::HostState;
+use crate::random;
 use crate::record::{ContainerRecord, VolumeRecord};
 
 pub(crate) use content::fill;
@@ -48,6 +53,14 @@ pub(crate) struct Volume {
     pub record: VolumeRecord,
     /// Requests that need it to stay, for moments; containers that mount it count beside them.
     pins: Mutex<usize>,
+    /// Who uses its files now: ids of running containers, and others for moments.
+    users: Mutex<BTreeSet<String>>,
+}
+
+impl Volume {
+    fn new(record: VolumeRecord) -> Arc<Self> {
+        Arc::new(Self { record, pins: Mutex::default(), users: Mutex::default() })
+    }
 }
 
 /// Keeps a volume from being removed until it is dropped.
@@ -116,7 +129,7 @@ impl Volumes {
         let mut table = lock(&self.table);
         for (host, record) in records {
             let name = record.name.clone();
-            table.insert((host, name), Arc::new(Volume { record, pins: Mutex::default() }));
+            table.insert((host, name), Volume::new(record));
         }
         let known: BTreeSet<PathBuf> = table.keys().map(|(host, name)| self.folder(host, name)).collect();
         let of_hosts = self.root.join(OF_HOSTS);
@@ -154,7 +167,7 @@ impl Volumes {
 
     fn insert(&self, host: &HostId, record: VolumeRecord) -> Pin {
         let name = record.name.clone();
-        let volume = Arc::new(Volume { record, pins: Mutex::default() });
+        let volume = Volume::new(record);
         let pin = Pin::new(&volume);
         lock(&self.table).insert((host.clone(), name), volume);
         pin
@@ -196,30 +209,73 @@ impl Volumes {
         }
     }
 
-    /// Opens a volume as a detached mount. Blocking.
+    /// Opens a volume that is mounted for someone, or what lies in it at `subpath`, as a detached mount. Blocking.
     pub(crate) fn open(
         &self,
         engine: &Engine,
         host: &HostState,
-        name: &VolumeName,
+        volume: &Volume,
         subpath: Option<&str>,
-    ) -> Result<std::os::fd::OwnedFd> {
+    ) -> Result<OwnedFd> {
+        let name = &volume.record.name;
         let failed = |error: &dyn std::fmt::Display| Error::hidden(format!("volume {name} could not be opened"), error);
-        let volume = self.find(&host.id, name).ok_or_else(|| no_such_volume(name.as_str()))?;
-        let path = self.path(&host.id, &volume.record.name);
-        if let Some(subpath) = subpath {
-            return Err(Error::NotImplemented(Message::new(format!(
-                "subpath {subpath:?} of volume {name}: subpaths of volumes come with a later version of Droste"
-            ))));
-        }
+        let path = self.path(&host.id, name);
         let view = engine.machine_state().power()?.namespaces.view().map_err(|error| failed(&error))?;
-        let whole = view.open_bind_source(&path, BindOptions::default()).map_err(|error| failed(&error))?;
-        Ok(whole.mount)
+        let opened = match subpath {
+            None => view.open_bind_source(&path, BindOptions::default()),
+            Some(subpath) => view.open_below(&path, subpath),
+        };
+        let subpath = subpath.unwrap_or_default();
+        opened.map(|opened| opened.mount).map_err(|error| match error {
+            BindError::Missing { .. } => no_subpath(&self.shown_path(host, name).display(), subpath),
+            BindError::Escapes { .. } => escaping_subpath(&self.shown_path(host, name).display(), subpath),
+            error => failed(&error),
+        })
+    }
+
+    /// Opens a volume for a moment, mounted or not. Blocking.
+    pub(crate) fn open_once(
+        &self,
+        engine: &Engine,
+        host: &HostState,
+        volume: &Volume,
+        subpath: Option<&str>,
+    ) -> Result<OwnedFd> {
+        let user = random::uuid()?;
+        self.mount(host, volume, &user)?;
+        let opened = self.open(engine, host, volume, subpath);
+        self.unmount(host, volume, &user);
+        opened
+    }
+
+    /// The volume, and the path in it, that a path means where a nested host is shown its volumes.
+    pub(crate) fn shown_at(&self, host: &HostState, path: &str) -> Option<(Pin, Option<String>)> {
+        let below = path.strip_prefix(SHOWN_ROOT).filter(|_| host.level > 0)?.strip_prefix('/')?;
+        let (name, below) = below.split_once('/')?;
+        let below = below.strip_prefix(DATA)?;
+        let subpath = match below.strip_prefix('/') {
+            None if below.is_empty() => None,
+            None => return None,
+            Some(subpath) => Some(subpath.to_owned()),
+        };
+        Some((self.find(&host.id, &name.parse().ok()?)?, subpath))
     }
 }
 
+/// Docker's words for a subpath that is not there. `base` is the directory that it was looked up in.
+pub(crate) fn no_subpath(base: &dyn std::fmt::Display, subpath: &str) -> Error {
+    Error::NotFound(Message::new(format!(
+        "cannot access path {base}/{subpath}: lstat {base}/{subpath}: no such file or directory"
+    )))
+}
+
+/// Docker's words for a subpath that leads out of its directory.
+pub(crate) fn escaping_subpath(base: &dyn std::fmt::Display, subpath: &str) -> Error {
+    Error::invalid(format!("path concatenation escapes the base directory, base: {base}, subpath: {subpath}"))
+}
+
 /// Docker's words for a name that no volume has.
-fn no_such_volume(typed: &str) -> Error {
+pub(crate) fn no_such_volume(typed: &str) -> Error {
     Error::NotFound(Message::new(format!("get {typed}: no such volume")))
 }
 
@@ -241,7 +297,9 @@ fn folders(of: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(of).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
+/// Removes a volume's folder. What is mounted over its files is unmounted and not deleted.
 fn remove_folder(path: &Path) -> std::io::Result<()> {
+    filesystems::detach(&path.join(DATA))?;
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -1,6 +1,7 @@
 //! What the threaded daemon uses. Nothing here forks: shims are spawned, and each does one container's or exec's work.
 
 mod attach;
+pub mod filesystems;
 pub mod logs;
 pub mod namespaces;
 pub mod oci;

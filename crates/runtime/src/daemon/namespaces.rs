@@ -59,6 +59,22 @@ pub enum BindError {
         /// Why.
         source: io::Error,
     },
+    /// A link on the way below a source leads out of it.
+    #[error("path {path} leaves the directory that it was looked up in")]
+    Escapes {
+        /// The path below the source.
+        path: PathBuf,
+    },
+    /// Its mount takes no part in the propagation that was asked for.
+    #[error("path {path} is mounted on {mount} but it is not a {wanted} mount")]
+    NotShared {
+        /// The path, as the client said it.
+        path: PathBuf,
+        /// Where its mount is.
+        mount: String,
+        /// `shared`, or `shared or slave`.
+        wanted: &'static str,
+    },
     /// The host's namespaces could not be entered.
     #[error(transparent)]
     Enter(#[from] EnterError),
@@ -184,7 +200,31 @@ impl MountView {
     /// # Errors
     /// [`BindError::Missing`] when it does not exist and is not to be made.
     pub fn open_bind_source(&self, path: &Path, options: BindOptions) -> Result<BindSource, BindError> {
-        self.run_unrooted(|root| bind_source(root, path, options))?
+        on_thread(|| {
+            // Opened before, because what is called /proc in the host's root is the host's.
+            let myself = openat(CWD, "/proc/thread-self", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|error| step("open /proc/thread-self")(error.into()))?;
+            enter(self.mnt.as_fd())?;
+            Ok(bind_source(self.root.as_fd(), path, options, myself.as_fd()))
+        })?
+    }
+
+    /// Opens what lies at `below` in the directory at `path`. No link leads out of that directory.
+    ///
+    /// # Errors
+    /// [`BindError::Missing`] when there is nothing, [`BindError::Escapes`] when the path leads out.
+    pub fn open_below(&self, path: &Path, below: &str) -> Result<BindSource, BindError> {
+        self.run_unrooted(|root| {
+            let failed = |source: io::Error| BindError::Open { path: path.to_owned(), source };
+            let folder = resolve(root, path).map_err(|error| failed(error.into()))?;
+            let found = super::filesystems::open_beneath(folder.as_fd(), below);
+            let found = found.map_err(|error| match error.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR) => BindError::Missing { path: path.join(below) },
+                Some(libc::EXDEV) => BindError::Escapes { path: below.into() },
+                _ => failed(error),
+            })?;
+            detach(found.as_fd(), BindOptions::default()).map_err(failed)
+        })?
     }
 }
 
@@ -195,8 +235,9 @@ pub struct BindOptions {
     pub create_directory: bool,
     /// Only the mount itself, not those below it.
     pub non_recursive: bool,
-    /// Keep the mount in its peer group, for `rshared` and `rslave`; it is made private otherwise.
-    pub keep_propagation: bool,
+    /// Keep the mount in its peer group, for `shared` and `slave`; it is made private otherwise. The source's mount must
+    /// take part in what is asked for.
+    pub propagation: Propagation,
 }
 
 /// The source of a bind.
@@ -216,14 +257,55 @@ pub struct BindSource {
     pub ino: u64,
 }
 
-fn bind_source(root: BorrowedFd<'_>, path: &Path, options: BindOptions) -> Result<BindSource, BindError> {
+fn bind_source(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    options: BindOptions,
+    myself: BorrowedFd<'_>,
+) -> Result<BindSource, BindError> {
     let failed = |source: io::Error| BindError::Open { path: path.to_owned(), source };
     let found = match resolve(root, path) {
         Err(Errno::NOENT) if options.create_directory => make_directory(root, path).map_err(failed)?,
         Err(Errno::NOENT) => return Err(BindError::Missing { path: path.to_owned() }),
         other => other.map_err(|error| failed(error.into()))?,
     };
+    require_propagation(found.as_fd(), path, options.propagation, myself)?;
     detach(found.as_fd(), options).map_err(failed)
+}
+
+/// Refuses to share what is not shared above: nothing would travel.
+fn require_propagation(
+    found: BorrowedFd<'_>,
+    path: &Path,
+    propagation: Propagation,
+    myself: BorrowedFd<'_>,
+) -> Result<(), BindError> {
+    let wanted = match propagation {
+        Propagation::Private => return Ok(()),
+        Propagation::Shared => "shared",
+        Propagation::Slave => "shared or slave",
+    };
+    let failed = |source: io::Error| BindError::Open { path: path.to_owned(), source };
+    let id = statx(found, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map_err(|error| failed(error.into()))?;
+    let (mount, fields) = mount_of(id.stx_mnt_id, myself).map_err(failed)?;
+    let shared = fields.iter().any(|field| field.starts_with("shared:"));
+    let slave = fields.iter().any(|field| field.starts_with("master:"));
+    if shared || (slave && propagation == Propagation::Slave) {
+        return Ok(());
+    }
+    Err(BindError::NotShared { path: path.to_owned(), mount, wanted })
+}
+
+/// Where a mount is and its optional fields, from `mountinfo` (proc_pid_mountinfo(5)).
+fn mount_of(id: u64, myself: BorrowedFd<'_>) -> io::Result<(String, Vec<String>)> {
+    use std::io::Read;
+    let file = openat(myself, "mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = String::new();
+    std::fs::File::from(file).read_to_string(&mut text)?;
+    let line = text.lines().find(|line| line.split(' ').next().is_some_and(|field| field.parse() == Ok(id)));
+    let fields: Vec<&str> = line.ok_or(Errno::NOENT)?.split(' ').collect();
+    let optional = fields.iter().skip(6).take_while(|field| **field != "-").map(|field| (*field).to_owned());
+    Ok((fields.get(4).copied().unwrap_or_default().to_owned(), optional.collect()))
 }
 
 fn detach(found: BorrowedFd<'_>, options: BindOptions) -> io::Result<BindSource> {
@@ -233,7 +315,7 @@ fn detach(found: BorrowedFd<'_>, options: BindOptions) -> io::Result<BindSource>
     let mut clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     clone.set(OpenTreeFlags::AT_RECURSIVE, !options.non_recursive);
     let mount = open_tree(found, "", clone)?;
-    if !options.keep_propagation {
+    if options.propagation == Propagation::Private {
         sys::mount::set_attributes(mount.as_fd(), MountFlags::NONE, Some(Propagation::Private), true)?;
     }
     Ok(BindSource {
@@ -266,7 +348,7 @@ fn make_directory(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Runs `work` on a thread that shares neither root, directory nor namespaces with the daemon's others.
-fn on_thread<T: Send>(work: impl FnOnce() -> Result<T, EnterError> + Send) -> Result<T, EnterError> {
+pub(super) fn on_thread<T: Send>(work: impl FnOnce() -> Result<T, EnterError> + Send) -> Result<T, EnterError> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name("namespace".into()).spawn_scoped(scope, || {
             sys::process::unshare(libc::CLONE_FS).map_err(step("leave the daemon's directories"))?;
@@ -277,16 +359,16 @@ fn on_thread<T: Send>(work: impl FnOnce() -> Result<T, EnterError> + Send) -> Re
     })
 }
 
-fn step(step: &'static str) -> impl Fn(io::Error) -> EnterError {
+pub(super) fn step(step: &'static str) -> impl Fn(io::Error) -> EnterError {
     move |source| EnterError::Enter { step, source }
 }
 
-fn enter(mnt: BorrowedFd<'_>) -> Result<(), EnterError> {
+pub(super) fn enter(mnt: BorrowedFd<'_>) -> Result<(), EnterError> {
     move_into_thread_name_spaces(mnt, ThreadNameSpaceType::MOUNT)
         .map_err(|error| step("enter mount namespace")(error.into()))
 }
 
-fn chroot_to(root: BorrowedFd<'_>) -> Result<(), EnterError> {
+pub(super) fn chroot_to(root: BorrowedFd<'_>) -> Result<(), EnterError> {
     let change = || -> rustix::io::Result<()> {
         fchdir(root)?;
         rustix::process::chroot(".")?;
