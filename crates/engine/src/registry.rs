@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use droste_image::registry::{Auth, Connect, PullOptions, Registry, RegistryError, RegistrySettings};
-use droste_image::{Descriptor, Progress};
+use droste_image::registry::{Auth, Connect, PullOptions, PushOptions, Registry, RegistryError, RegistrySettings};
+use droste_image::{Descriptor, Possession, Progress};
 use droste_model::event::EventType;
+use droste_model::host::HostId;
 use droste_model::platform::Platform;
 use droste_model::reference::Reference;
 use droste_network::Namespace;
@@ -86,7 +87,8 @@ fn connect(namespaces: &HostNamespaces, host: &str, port: u16) -> io::Result<Tcp
     entered.map_err(io::Error::other)?
 }
 
-fn registry_settings(settings: &Settings) -> RegistrySettings {
+/// The machine's client certificates are credentials, which a host below must not use.
+fn registry_settings(settings: &Settings, of_machine: bool) -> RegistrySettings {
     let certs: Vec<_> = settings.registry.certs_dir.iter().cloned().collect();
     let default = RegistrySettings::default();
     RegistrySettings {
@@ -95,6 +97,7 @@ fn registry_settings(settings: &Settings) -> RegistrySettings {
         certs_dirs: if certs.is_empty() { CERTS_DIRS.map(PathBuf::from).to_vec() } else { certs },
         downloads: settings.max_concurrent_downloads,
         uploads: settings.max_concurrent_uploads,
+        client_certificates: of_machine,
         ..default
     }
 }
@@ -102,7 +105,23 @@ fn registry_settings(settings: &Settings) -> RegistrySettings {
 impl Host {
     fn registry(&self) -> Result<Registry> {
         let namespaces = self.state.power()?.namespaces;
-        Ok(Registry::with_connect(registry_settings(&self.engine.settings()), connect_on(namespaces)))
+        let settings = registry_settings(&self.engine.settings(), self.is_machine());
+        Ok(Registry::with_connect(settings, connect_on(namespaces)))
+    }
+
+    fn is_machine(&self) -> bool {
+        self.state.id == HostId::Machine
+    }
+
+    /// What this host has: the images that it sees. All of the store is the machine's alone.
+    pub(crate) fn possession(&self) -> Possession {
+        if self.is_machine() {
+            return Possession::everything();
+        }
+        let visible = self.state.tags.visible();
+        let repositories = visible.keys().filter_map(|key| Some(key.parse::<Reference>().ok()?.name()));
+        let repositories: Vec<String> = repositories.collect();
+        Possession::of(visible.into_values().filter_map(|tagged| tagged.image.parse().ok()), repositories)
     }
 
     /// Pulls an image and names it on this host. Content that the machine has is not fetched again.
@@ -115,7 +134,7 @@ impl Host {
     ) -> Result<()> {
         self.require_write()?;
         let reference = reference.or_latest();
-        let options = PullOptions { auth, platform, ..PullOptions::default() };
+        let options = PullOptions { auth, platform, possession: self.possession(), ..PullOptions::default() };
         let registry = self.registry()?;
         let pulled = registry
             .pull(&self.engine.images, &reference, &options, Arc::clone(&sink))
@@ -148,10 +167,12 @@ impl Host {
             return Err(missing());
         }
         let registry = self.registry()?;
+        let options = PushOptions { auth, possession: self.possession() };
         for reference in references {
             let tagged = self.state.tags.get(&reference.to_string()).ok_or_else(missing)?;
             let image = self.find_image(&tagged.image)?;
-            let digest = registry.push(&image, &reference, &auth, Arc::clone(&sink)).await.map_err(registry_error)?;
+            let digest =
+                registry.push(&image, &reference, &options, Arc::clone(&sink)).await.map_err(registry_error)?;
             self.set_tags(&image, &[reference.with_digest(digest).to_string()]).await?;
             self.state.emit(EventType::Image, "push", &reference.familiar(), &[("name", reference.familiar_name())]);
         }

@@ -17,8 +17,9 @@ use crate::extract::{Limits, clean_name, split_path};
 use crate::hash::{HashReader, digest_of};
 use crate::layer::FreshLayer;
 use crate::manifest::{Descriptor, Document, SavedImage};
+use crate::possession::Shown;
 use crate::progress::{Counter, Sink};
-use crate::store::{Image, Layer, LayerPin, Store};
+use crate::store::{Image, Layer, LayerPin, Store, Unshown};
 use crate::tar::read::{Plain, TarError, TarReader};
 use crate::tar::{Entry, Kind};
 
@@ -57,7 +58,7 @@ pub fn load(store: &Store, input: impl Read + Send, options: &LoadOptions, sink:
         layers: HashMap::new(),
         links: HashMap::new(),
         fresh: BTreeMap::new(),
-        held: Vec::new(),
+        held: BTreeMap::new(),
     };
     let mut tar = TarReader::new(Plain(BufReader::with_capacity(256 << 10, plain)));
     while let Some(entry) = tar.next()? {
@@ -78,7 +79,8 @@ struct Loader<'a> {
     layers: HashMap<Vec<u8>, Result<Digest>>,
     links: HashMap<Vec<u8>, Vec<u8>>,
     fresh: BTreeMap<Digest, FreshLayer>,
-    held: Vec<LayerPin>,
+    /// Layers of the store whose bytes were in the archive.
+    held: BTreeMap<Digest, LayerPin>,
 }
 
 impl Loader<'_> {
@@ -108,9 +110,9 @@ impl Loader<'_> {
     }
 
     fn file<R: Read + Send>(&mut self, tar: &mut Outer<R>, entry: &Entry, name: Vec<u8>) -> Result<()> {
-        if let Some(pin) = blob_digest(&name).and_then(|digest| self.store.hold_layer(digest)) {
-            self.layers.insert(name, Ok(pin.diff_id()));
-            self.held.push(pin);
+        if let Some(kept) = blob_digest(&name).and_then(|digest| self.store.keep_layer(digest)) {
+            let result = self.known_layer(tar, &name, kept)?;
+            self.layers.insert(name, result);
             return Ok(());
         }
         let (start, reader) = peek(ContentReader { tar }, 512).map_err(Error::stream)?;
@@ -133,6 +135,25 @@ impl Loader<'_> {
         }
         self.documents.insert(name, bytes);
         Ok(())
+    }
+
+    /// A plain layer that the store has: it need not be unpacked again, but all of it must be in the archive. Its
+    /// digest is known to others than those who may have it.
+    fn known_layer<R: Read + Send>(
+        &mut self,
+        tar: &mut Outer<R>,
+        name: &[u8],
+        kept: Unshown,
+    ) -> Result<Result<Digest>> {
+        let mut hashed = HashReader::new(ContentReader { tar });
+        io::copy(&mut hashed, &mut io::sink()).map_err(Error::stream)?;
+        let actual = hashed.hasher.finish();
+        let Some(pin) = kept.shown(&Shown::by_bytes(actual)) else {
+            let expected = blob_digest(name).unwrap_or(actual);
+            return Ok(check_digest(name, expected, actual).map(|()| actual));
+        };
+        self.held.insert(actual, pin);
+        Ok(Ok(actual))
     }
 
     fn layer<R: Read + Send>(
@@ -261,8 +282,13 @@ impl Loader<'_> {
             let actual = self.layer_named(name)?;
             check_digest(name, *expected, actual)?;
             layers.extend(self.fresh.remove(&actual).map(Layer::Fresh));
+            layers.extend(self.held.remove(&actual).map(Layer::Held));
         }
-        self.store.commit(raw, layers, None).map(Some)
+        let image = self.store.commit(raw, layers, None)?;
+        // What was shown for this image serves the archive's next one, too.
+        let pins = image.layers().iter().copied().zip(image.hold_layers());
+        self.held.extend(pins);
+        Ok(Some(image))
     }
 
     fn layer_named(&mut self, name: &[u8]) -> Result<Digest> {

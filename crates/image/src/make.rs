@@ -53,7 +53,10 @@ pub fn commit(store: &Store, base: Option<&Image>, upper: &Path, options: &MakeO
     if !is_empty {
         config.rootfs.diff_ids.push(fresh.diff_id);
     }
-    store.commit(&config.to_bytes()?, vec![Layer::Fresh(fresh)], base.map(Image::id))
+    let mut layers: Vec<Layer> =
+        base.map(Image::hold_layers).unwrap_or_default().into_iter().map(Layer::Held).collect();
+    layers.push(Layer::Fresh(fresh));
+    store.commit(&config.to_bytes()?, layers, base.map(Image::id))
 }
 
 /// Makes an image with one layer: the content of an archive, which may be compressed. Blocking.

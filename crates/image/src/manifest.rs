@@ -26,10 +26,10 @@ pub struct Descriptor {
     /// What kind of document it is.
     #[serde(default)]
     pub media_type: String,
-    /// Its digest.
-    pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
+    /// Its digest.
+    pub digest: Digest,
     /// Where else it may be had.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub urls: Vec<String>,
@@ -89,6 +89,17 @@ pub(crate) struct Manifest {
     pub(crate) media_type: String,
     pub(crate) config: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
+}
+
+impl Manifest {
+    /// The bytes that Docker writes for the same manifest, so that the same image has the same digest.
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let format = serde_json::ser::PrettyFormatter::with_indent(b"   ");
+        self.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, format))
+            .map_err(|error| Error::json("manifest", &error))?;
+        Ok(bytes)
+    }
 }
 
 /// One name for the images of several platforms.

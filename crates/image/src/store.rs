@@ -25,6 +25,7 @@ use crate::error::{Context as _, Error, MOST_LAYERS, Result};
 use crate::extract::{Limits, remove_tree};
 use crate::hash::digest_of;
 use crate::layer::{FreshLayer, unpack_layer};
+use crate::possession::Shown;
 use crate::skeleton::{ROOT_DIR, write_layer};
 
 const BLOBS: &str = "blobs/sha256";
@@ -33,8 +34,6 @@ const LAYERS: &str = "layers";
 /// Unfinished work; all of it is removed when the store is opened.
 const UNFINISHED: &str = "unfinished";
 const LAYER_RECORD: &str = "layer.json";
-/// What registries call a layer; see [`Known`].
-const KNOWN: &str = "known.json";
 
 /// The images and layers of the machine. Clones share it.
 #[derive(Clone, Debug)]
@@ -78,16 +77,6 @@ struct LayerRecord {
     number: u64,
 }
 
-/// A compressed form of a layer that a registry has or had.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Known {
-    pub(crate) registry: String,
-    pub(crate) repository: String,
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
-    pub(crate) media_type: String,
-}
-
 /// An image in the store; it stays there as long as this value or a clone lives.
 #[derive(Clone, Debug)]
 pub struct Image {
@@ -121,9 +110,13 @@ pub(crate) struct LayerPin {
     diff_id: Digest,
 }
 
-impl LayerPin {
-    pub(crate) fn diff_id(&self) -> Digest {
-        self.diff_id
+/// A layer that stays in the store, and is of no use to anybody before they show that they may have it.
+#[derive(Debug)]
+pub(crate) struct Unshown(LayerPin);
+
+impl Unshown {
+    pub(crate) fn shown(self, shown: &Shown) -> Option<LayerPin> {
+        (self.0.diff_id == shown.diff_id()).then_some(self.0)
     }
 }
 
@@ -332,8 +325,17 @@ impl Store {
         self.inner.root.join(UNFINISHED).join(number.to_string())
     }
 
-    /// Keeps a layer that is in the store.
-    pub(crate) fn hold_layer(&self, diff_id: Digest) -> Option<LayerPin> {
+    /// Keeps a layer that is in the store for someone who has yet to show that they may use it.
+    pub(crate) fn keep_layer(&self, diff_id: Digest) -> Option<Unshown> {
+        self.pin_layer(diff_id).map(Unshown)
+    }
+
+    /// Keeps a layer that is in the store for someone who has shown that they may use it.
+    pub(crate) fn hold_layer(&self, shown: &Shown) -> Option<LayerPin> {
+        self.pin_layer(shown.diff_id())
+    }
+
+    fn pin_layer(&self, diff_id: Digest) -> Option<LayerPin> {
         let mut state = self.lock();
         state.layers.contains_key(&diff_id).then(|| {
             *state.layer_pins.entry(diff_id).or_default() += 1;
@@ -346,10 +348,11 @@ impl Store {
         unpack_layer(input, self.unfinished_path(), limits)
     }
 
-    /// Makes an image of a configuration and its layers, which may come in any order.
+    /// Makes an image of a configuration and its layers, which may come in any order. All of them must be given: what
+    /// the configuration names and nobody brings is missing, whatever the store has.
     pub(crate) fn commit(&self, raw: &[u8], layers: Vec<Layer>, parent: Option<Digest>) -> Result<Image> {
         let config = ImageConfig::parse(raw)?;
-        let (fresh, held) = sort_layers(&config, layers, self)?;
+        let (fresh, held) = sort_layers(&config, layers)?;
         let id = digest_of(raw);
         let record = ImageRecord { layers: config.rootfs.diff_ids.clone(), parent };
         let blob = self.write_unfinished(raw)?;
@@ -403,33 +406,13 @@ impl Store {
         write_layer(&self.layer_path(diff_id)?, diff_id, out)
     }
 
-    fn layer_path(&self, diff_id: Digest) -> Result<PathBuf> {
+    pub(crate) fn layer_path(&self, diff_id: Digest) -> Result<PathBuf> {
         let number = self.lock().layers.get(&diff_id).map(|layer| layer.number);
         let number = number.ok_or_else(|| Error::NoSuchImage(format!("layer {diff_id}")))?;
         Ok(self.inner.root.join(LAYERS).join(number.to_string()))
     }
 
-    /// What registries call a layer, latest first.
-    pub(crate) fn known(&self, diff_id: Digest) -> Vec<Known> {
-        let path = self.layer_path(diff_id).map(|path| path.join(KNOWN));
-        let raw = path.ok().and_then(|path| fs::read(path).ok());
-        // Only a hint for pushes: what can't be read is as good as not known.
-        raw.and_then(|raw| serde_json::from_slice(&raw).ok()).unwrap_or_default()
-    }
-
-    /// Notes what a registry calls a layer.
-    pub(crate) fn add_known(&self, diff_id: Digest, known: Known) -> Result<()> {
-        let mut all = self.known(diff_id);
-        all.retain(|other| *other != known);
-        all.insert(0, known);
-        all.truncate(32);
-        let text = serde_json::to_vec(&all).map_err(|error| Error::json("layer notes", &error))?;
-        let fresh = self.write_unfinished(&text)?;
-        let place = self.layer_path(diff_id)?.join(KNOWN);
-        fs::rename(&fresh, &place).at("rename into", &place)
-    }
-
-    fn write_unfinished(&self, bytes: &[u8]) -> Result<PathBuf> {
+    pub(crate) fn write_unfinished(&self, bytes: &[u8]) -> Result<PathBuf> {
         let path = self.unfinished_path();
         fs::write(&path, bytes).at("write", &path)?;
         Ok(path)
@@ -545,10 +528,15 @@ impl Image {
     pub(crate) fn store(&self) -> &Store {
         &self.pin.store
     }
+
+    /// Its layers, for an image that is made on top of it: whoever has an image has its layers.
+    pub(crate) fn hold_layers(&self) -> Vec<LayerPin> {
+        self.layers.iter().filter_map(|diff_id| self.pin.store.pin_layer(*diff_id)).collect()
+    }
 }
 
-/// Checks that all layers of a configuration are there; gives the ones to adopt and the ones to hold meanwhile.
-fn sort_layers(config: &ImageConfig, layers: Vec<Layer>, store: &Store) -> Result<(Vec<FreshLayer>, Vec<LayerPin>)> {
+/// Checks that all layers of a configuration are given; says which to adopt and which to hold meanwhile.
+fn sort_layers(config: &ImageConfig, layers: Vec<Layer>) -> Result<(Vec<FreshLayer>, Vec<LayerPin>)> {
     let wanted = &config.rootfs.diff_ids;
     if wanted.len() > MOST_LAYERS {
         return Err(Error::TooManyLayers(wanted.len()));
@@ -562,12 +550,10 @@ fn sort_layers(config: &ImageConfig, layers: Vec<Layer>, store: &Store) -> Resul
         }
     }
     for diff_id in wanted {
-        if fresh.iter().any(|layer| layer.diff_id == *diff_id) || held.iter().any(|pin| pin.diff_id == *diff_id) {
-            continue;
-        }
-        match store.hold_layer(*diff_id) {
-            Some(pin) => held.push(pin),
-            None => return Err(Error::InvalidArchive(format!("layer {diff_id} of the image is missing"))),
+        let given =
+            fresh.iter().any(|layer| layer.diff_id == *diff_id) || held.iter().any(|pin| pin.diff_id == *diff_id);
+        if !given {
+            return Err(Error::InvalidArchive(format!("layer {diff_id} of the image is missing")));
         }
     }
     Ok((fresh, held))

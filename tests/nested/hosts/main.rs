@@ -8,6 +8,7 @@ mod bounds;
 mod daemon;
 mod grants;
 mod power;
+mod registries;
 mod words;
 
 use droste_test_support::container::sh_with;

@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
+use super::RegistrySettings;
 use super::endpoint::Endpoint;
 use super::error::RegistryError;
 
@@ -84,6 +85,7 @@ pub(super) struct Transport {
     connect: Connect,
     stall: Duration,
     certs_dirs: Vec<PathBuf>,
+    client_certificates: bool,
     idle: Mutex<Vec<(Key, SendRequest<Payload>)>>,
     tls: Mutex<Vec<(String, bool, Arc<ClientConfig>)>>,
 }
@@ -92,8 +94,15 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Transport {
-    pub(super) fn new(connect: Connect, stall: Duration, certs_dirs: Vec<PathBuf>) -> Self {
-        Self { connect, stall, certs_dirs, idle: Mutex::default(), tls: Mutex::default() }
+    pub(super) fn new(connect: Connect, settings: &RegistrySettings) -> Self {
+        Self {
+            connect,
+            stall: settings.stall,
+            certs_dirs: settings.certs_dirs.clone(),
+            client_certificates: settings.client_certificates,
+            idle: Mutex::default(),
+            tls: Mutex::default(),
+        }
     }
 
     /// Sends a request whose content can be given again if an idle connection turns out to be dead.
@@ -198,7 +207,7 @@ impl Transport {
         if let Some((_, _, config)) = known.iter().find(|(other, any_too, _)| *other == authority && *any_too == any) {
             return Ok(Arc::clone(config));
         }
-        let config = Arc::new(make_tls(endpoint, &self.certs_dirs)?);
+        let config = Arc::new(make_tls(endpoint, &self.certs_dirs, self.client_certificates)?);
         known.push((authority, any, Arc::clone(&config)));
         Ok(config)
     }
@@ -265,7 +274,7 @@ fn tls_reason(error: &io::Error) -> String {
     }
 }
 
-fn make_tls(endpoint: &Endpoint, certs_dirs: &[PathBuf]) -> Result<ClientConfig, RegistryError> {
+fn make_tls(endpoint: &Endpoint, certs_dirs: &[PathBuf], as_client: bool) -> Result<ClientConfig, RegistryError> {
     let extra = Extra::read(endpoint, certs_dirs)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -283,7 +292,7 @@ fn make_tls(endpoint: &Endpoint, certs_dirs: &[PathBuf]) -> Result<ClientConfig,
         verifier.map_err(|error| tls_error(endpoint, format!("no usable root certificates: {error}")))?
     };
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-    match extra.client {
+    match extra.client.filter(|_| as_client) {
         Some((chain, key)) => {
             builder.with_client_auth_cert(chain, key).map_err(|error| tls_error(endpoint, error.to_string()))
         }

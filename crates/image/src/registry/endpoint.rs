@@ -48,6 +48,11 @@ impl Endpoint {
         Some((endpoint, path))
     }
 
+    /// Whether who answers here has proven by a certificate to be this registry.
+    pub(super) fn is_proven(&self) -> bool {
+        self.https && !self.any_certificate
+    }
+
     /// Host and port as they stand in URLs and in `Host`.
     pub(super) fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

@@ -24,6 +24,7 @@ pub use connect::{Connect, Connecting, direct};
 pub use endpoint::InvalidSetting;
 pub use error::RegistryError;
 pub use pull::{PullOptions, Pulled};
+pub use push::PushOptions;
 
 use crate::manifest::{Descriptor, Document};
 use crate::progress::Progress;
@@ -41,6 +42,8 @@ pub struct RegistrySettings {
     pub mirrors: Vec<String>,
     /// Folders with `host:port/*.crt`, `*.cert` and `*.key`, as dockerd's `certs.d`.
     pub certs_dirs: Vec<PathBuf>,
+    /// Whether to show the client certificates that lie in `certs_dirs`. They are credentials: of the machine's own.
+    pub client_certificates: bool,
     /// Layers that are downloaded at once.
     pub downloads: usize,
     /// Layers that are uploaded at once.
@@ -59,6 +62,7 @@ impl Default for RegistrySettings {
             insecure: Vec::new(),
             mirrors: Vec::new(),
             certs_dirs: Vec::new(),
+            client_certificates: true,
             downloads: 3,
             uploads: 5,
             attempts: 5,

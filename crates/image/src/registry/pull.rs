@@ -1,6 +1,6 @@
 //! Pulls an image: manifest, configuration, and the layers that are not here yet, several at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -20,11 +20,12 @@ use super::{Auth, Registry, SharedSink};
 use crate::config::ImageConfig;
 use crate::error::Context as _;
 use crate::extract::Limits;
+use crate::forms::Form;
 use crate::hash::Hasher;
-use crate::layer::FreshLayer;
-use crate::manifest::{DOCKER_FOREIGN_LAYER, Descriptor, Document, Manifest};
+use crate::manifest::{DOCKER_FOREIGN_LAYER, DOCKER_LAYER, Descriptor, Document, Manifest};
+use crate::possession::{Possession, Shown};
 use crate::progress::{Counter, Progress};
-use crate::store::{Image, Known, Layer, Store};
+use crate::store::{Image, Layer, LayerPin, Store};
 
 /// How an image is pulled.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +36,8 @@ pub struct PullOptions {
     pub platform: Option<Platform>,
     /// Bounds on what one layer may unpack to.
     pub limits: Limits,
+    /// What the one who pulls has already, and need not be given by the registry.
+    pub possession: Possession,
 }
 
 /// A pulled image.
@@ -100,7 +103,7 @@ impl Session {
 impl Pull {
     async fn run(self: Arc<Self>, fetched: Fetched) -> Result<Image, RegistryError> {
         let manifest = self.manifest(fetched).await?;
-        if let Ok(image) = self.store.image(manifest.config.digest) {
+        if let Some(image) = self.options.possession.image(&self.store, manifest.config.digest) {
             return Ok(image);
         }
         let raw = self.session.small_blob(self.reference.path(), &manifest.config).await?;
@@ -110,11 +113,14 @@ impl Pull {
             let reason = format!("the manifest names {named} layers, the configuration {stated}");
             return Err(RegistryError::protocol(&self.reference.familiar(), reason));
         }
-        let layers = self.layers(&manifest, &config).await?;
+        let (layers, forms) = self.layers(&manifest, &config).await?;
         let store = self.store.clone();
         let commit = tokio::task::spawn_blocking(move || store.commit(&raw, layers, None));
         let image = commit.await.map_err(died)??;
-        self.note(&manifest, &config);
+        for form in forms {
+            // A pull whose notes are lost is none the worse.
+            drop(self.store.note_form(form));
+        }
         Ok(image)
     }
 
@@ -136,36 +142,73 @@ impl Pull {
         }
     }
 
-    /// All layers of the image, from the store where they are there.
-    async fn layers(self: &Arc<Self>, manifest: &Manifest, config: &ImageConfig) -> Result<Vec<Layer>, RegistryError> {
+    /// All layers of the image, from the store where they are there and may be used; and the forms that came.
+    async fn layers(
+        self: &Arc<Self>,
+        manifest: &Manifest,
+        config: &ImageConfig,
+    ) -> Result<(Vec<Layer>, Vec<Form>), RegistryError> {
         let mut layers = Vec::new();
-        let mut wanted = BTreeMap::new();
+        let mut wanted = Vec::new();
         let mut announced = BTreeSet::new();
+        let held = self.options.possession.layers(&self.store);
         for (item, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
             let id = item.digest.short();
-            if let Some(pin) = self.store.hold_layer(*diff_id) {
+            let own = held.shown(*diff_id).and_then(|shown| self.store.hold_layer(&shown));
+            if let Some(pin) = if own.is_some() { own } else { self.readable(item, *diff_id).await? } {
                 layers.push(Layer::Held(pin));
                 (self.sink)(Progress::of(&id, "Already exists"));
-            } else if announced.insert(item.digest) {
+            } else if announced.insert((item.digest, *diff_id)) {
                 (self.sink)(Progress::of(&id, "Pulling fs layer"));
-                wanted.insert(wanted.len(), (item.clone(), *diff_id));
+                wanted.push((item.clone(), *diff_id));
             }
         }
-        for (item, _) in wanted.values().skip(self.session.settings.downloads) {
+        for (item, _) in wanted.iter().skip(self.session.settings.downloads) {
             (self.sink)(Progress::of(&item.digest.short(), "Waiting"));
         }
         let downloads = Arc::new(Semaphore::new(self.session.settings.downloads.max(1)));
         let unpacks = Arc::new(Semaphore::new(2));
         // Dropped with this future, which ends the tasks.
         let mut tasks = JoinSet::new();
-        for (item, diff_id) in wanted.into_values() {
+        for (item, diff_id) in wanted {
             let (pull, downloads, unpacks) = (Arc::clone(self), Arc::clone(&downloads), Arc::clone(&unpacks));
-            tasks.spawn(async move { pull.layer(item, diff_id, &downloads, &unpacks).await });
+            tasks.spawn(async move {
+                let form = pull.form(&item, diff_id);
+                pull.layer(item, diff_id, &downloads, &unpacks).await.map(|layer| (layer, form))
+            });
         }
+        let mut forms = Vec::new();
         while let Some(done) = tasks.join_next().await {
-            layers.push(Layer::Fresh(done.map_err(died)??));
+            let (layer, form) = done.map_err(died)??;
+            layers.push(layer);
+            forms.extend(form);
         }
-        Ok(layers)
+        Ok((layers, forms))
+    }
+
+    /// A layer that this registry gave before, if it proves by its certificate to be the same one and lets us read it.
+    async fn readable(&self, item: &Descriptor, diff_id: Digest) -> Result<Option<LayerPin>, RegistryError> {
+        if !self.session.endpoint.is_proven() {
+            return Ok(None);
+        }
+        let registry = self.reference.domain();
+        let forms = self.store.forms(diff_id);
+        let shown = forms.iter().find_map(|form| Shown::by_registry(form, registry, item.digest));
+        let Some((shown, kept)) = shown.zip(self.store.keep_layer(diff_id)) else { return Ok(None) };
+        let readable = self.session.has_blob(self.reference.path(), item.digest).await?;
+        Ok(if readable { kept.shown(&shown) } else { None })
+    }
+
+    /// What there is to note of a layer that came; only gzip serves later pushes.
+    fn form(&self, item: &Descriptor, diff_id: Digest) -> Option<Form> {
+        let is_gzip = item.media_type == DOCKER_LAYER || item.media_type.ends_with("+gzip");
+        is_gzip.then(|| Form {
+            diff_id,
+            registry: self.reference.domain().to_owned(),
+            repository: self.reference.path().to_owned(),
+            digest: item.digest,
+            size: item.size,
+        })
     }
 
     async fn layer(
@@ -174,7 +217,7 @@ impl Pull {
         diff_id: Digest,
         downloads: &Semaphore,
         unpacks: &Semaphore,
-    ) -> Result<FreshLayer, RegistryError> {
+    ) -> Result<Layer, RegistryError> {
         if item.media_type == DOCKER_FOREIGN_LAYER {
             let what = item.digest.to_string();
             return Err(RegistryError::protocol(&what, "a foreign layer, which only Windows has"));
@@ -185,6 +228,10 @@ impl Pull {
             self.download(&item).await?
         };
         (self.sink)(Progress::of(&id, "Download complete"));
+        if let Some(pin) = self.unpacked_before(item.digest, diff_id) {
+            (self.sink)(Progress::of(&id, "Pull complete"));
+            return Ok(Layer::Held(pin));
+        }
         let _turn = unpacks.acquire().await;
         let (pull, size) = (Arc::clone(&self), item.size);
         let unpack = tokio::task::spawn_blocking(move || {
@@ -196,9 +243,16 @@ impl Pull {
                 return Err(RegistryError::WrongDigest { what, expected: diff_id, actual });
             }
             (pull.sink)(Progress::of(&id, "Pull complete"));
-            Ok(fresh)
+            Ok(Layer::Fresh(fresh))
         });
         unpack.await.map_err(died)?
+    }
+
+    /// The layer that bytes with this digest are known to unpack to, if that is the one.
+    fn unpacked_before(&self, came: Digest, diff_id: Digest) -> Option<LayerPin> {
+        let forms = self.store.forms(diff_id);
+        let shown = forms.iter().find_map(|form| Shown::by_form(form, came))?;
+        self.store.hold_layer(&shown)
     }
 
     /// Downloads a layer to a file without a name, going on where a cut transfer stopped.
@@ -264,20 +318,6 @@ impl Pull {
                 Err(RegistryError::Cut { what, reason })
             }
             _ => Ok(()),
-        }
-    }
-
-    /// Remembers what the registry calls the layers, for later pushes; failing to is no failure of the pull.
-    fn note(&self, manifest: &Manifest, config: &ImageConfig) {
-        for (item, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
-            let known = Known {
-                registry: self.reference.domain().to_owned(),
-                repository: self.reference.path().to_owned(),
-                digest: item.digest,
-                size: item.size,
-                media_type: item.media_type.clone(),
-            };
-            drop(self.store.add_known(*diff_id, known));
         }
     }
 }

@@ -8,8 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use droste_model::digest::Digest;
 use droste_model::reference::Reference;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use hyper::{Method, StatusCode};
 use tokio::sync::{Semaphore, mpsc};
@@ -19,34 +17,46 @@ use super::error::RegistryError;
 use super::pull::died;
 use super::session::{Call, Session, absolute, header, refusal};
 use super::{Auth, Registry, SharedSink, endpoint};
+use crate::forms::Form;
+use crate::gzip::gzip;
 use crate::hash::{HashWriter, digest_of};
 use crate::manifest::{DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor, Manifest};
+use crate::possession::Possession;
 use crate::progress::{Counter, Progress, PushResult};
-use crate::store::{Image, Known};
+use crate::store::Image;
 
 /// Blobs that are looked for before a layer is compressed and sent.
 const MOST_CANDIDATES: usize = 4;
 const PIECE: usize = 64 << 10;
 
+/// How an image is pushed.
+#[derive(Debug, Clone, Default)]
+pub struct PushOptions {
+    /// Credentials.
+    pub auth: Auth,
+    /// Whose repositories may be asked for layers, and be named: those that the one who pushes knows.
+    pub possession: Possession,
+}
+
 impl Registry {
-    /// Pushes an image under a tag; gives the manifest's digest.
+    /// Pushes an image under a tag, as a manifest of schema 2 like Docker's; gives the manifest's digest.
     pub async fn push(
         &self,
         image: &Image,
         reference: &Reference,
-        auth: &Auth,
+        options: &PushOptions,
         sink: SharedSink,
     ) -> Result<Digest, RegistryError> {
         sink(Progress::status(format!("The push refers to repository [{}]", reference.name())));
         let scope = format!("repository:{}:pull,push", reference.path());
         let mut first_error = None;
         for endpoint in endpoint::endpoints(&self.settings, reference.domain(), false)? {
-            let session = Session::new(self, endpoint, auth.clone(), vec![scope.clone()])?;
+            let session = Session::new(self, endpoint, options.auth.clone(), vec![scope.clone()])?;
             match session.is_there().await {
                 Ok(()) => {
-                    let push =
-                        Push { session, image: image.clone(), reference: reference.clone(), sink: Arc::clone(&sink) };
-                    return Arc::new(push).run().await;
+                    let (image, reference) = (image.clone(), reference.clone());
+                    let (possession, sink) = (options.possession.clone(), Arc::clone(&sink));
+                    return Arc::new(Push { session, image, reference, possession, sink }).run().await;
                 }
                 Err(error) if error.is_unreachable() => drop(first_error.get_or_insert(error)),
                 Err(error) => return Err(error),
@@ -62,12 +72,24 @@ impl Session {
         let call = Call::new(Method::GET, format!("{}/v2/", self.endpoint.prefix));
         self.call(&call).await.map(drop)
     }
+
+    /// Whether a repository has a blob, and we may read it.
+    pub(super) async fn has_blob(&self, repository: &str, digest: Digest) -> Result<bool, RegistryError> {
+        let path = self.path(repository, &format!("blobs/{digest}"));
+        let response = self.call(&Call::new(Method::HEAD, path)).await?;
+        match response.status() {
+            StatusCode::OK => Ok(true),
+            StatusCode::NOT_FOUND => Ok(false),
+            _ => Err(refusal(response, self.settings.stall).await.into_error()),
+        }
+    }
 }
 
 struct Push {
     session: Session,
     image: Image,
     reference: Reference,
+    possession: Possession,
     sink: SharedSink,
 }
 
@@ -78,7 +100,7 @@ impl Push {
         let config = Descriptor::new(DOCKER_CONFIG, self.image.id(), raw.len() as u64);
         self.session.retried(|| self.small_blob(config.digest, raw.clone())).await?;
         let manifest = Manifest { schema_version: 2, media_type: DOCKER_MANIFEST.to_owned(), config, layers };
-        let raw = serde_json::to_vec_pretty(&manifest).map_err(|error| crate::Error::json("manifest", &error))?;
+        let raw = manifest.to_bytes()?;
         let digest = digest_of(&raw);
         let tag = self.reference.tag().unwrap_or("latest").to_owned();
         self.session.retried(|| self.put_manifest(&tag, raw.clone())).await?;
@@ -118,72 +140,53 @@ impl Push {
 
     async fn layer(&self, diff_id: Digest) -> Result<Descriptor, RegistryError> {
         let id = diff_id.short();
-        let known = self.image.store().known(diff_id);
-        if let Some(known) = self.existing(&known).await? {
+        let mut forms = self.image.store().forms(diff_id);
+        forms.retain(|form| self.possession.knows(&form.registry, &form.repository) || self.is_here(form));
+        let form = if let Some(form) = self.existing(&forms).await? {
             (self.sink)(Progress::of(&id, "Layer already exists"));
-            self.note(diff_id, known);
-            return Ok(Descriptor::new(&known.media_type, known.digest, known.size));
-        }
-        if let Some(known) = self.mounted(&known).await? {
-            (self.sink)(Progress::of(&id, format!("Mounted from {}", known.repository)));
-            self.note(diff_id, known);
-            return Ok(Descriptor::new(&known.media_type, known.digest, known.size));
-        }
-        let (digest, size) = self.session.retried(|| self.upload_layer(diff_id)).await?;
-        (self.sink)(Progress::of(&id, "Pushed"));
-        let descriptor = Descriptor::new(DOCKER_LAYER, digest, size);
-        let known = Known {
-            registry: String::new(),
-            repository: String::new(),
-            digest,
-            size,
-            media_type: descriptor.media_type.clone(),
+            form.clone()
+        } else if let Some(form) = self.mounted(&forms).await? {
+            (self.sink)(Progress::of(&id, format!("Mounted from {}", form.repository)));
+            form.clone()
+        } else {
+            let (digest, size) = self.session.retried(|| self.upload_layer(diff_id)).await?;
+            (self.sink)(Progress::of(&id, "Pushed"));
+            Form { diff_id, registry: String::new(), repository: String::new(), digest, size }
         };
-        self.note(diff_id, &known);
+        let descriptor = Descriptor::new(DOCKER_LAYER, form.digest, form.size);
+        let (registry, repository) = (self.reference.domain().to_owned(), self.reference.path().to_owned());
+        // A push whose notes are lost is none the worse.
+        drop(self.image.store().note_form(Form { registry, repository, ..form }));
         Ok(descriptor)
     }
 
-    /// Remembers that this repository has the layer; failing to is no failure of the push.
-    fn note(&self, diff_id: Digest, known: &Known) {
-        let (registry, repository) = (self.reference.domain().to_owned(), self.reference.path().to_owned());
-        drop(self.image.store().add_known(diff_id, Known { registry, repository, ..known.clone() }));
+    fn is_here(&self, form: &Form) -> bool {
+        form.registry == self.reference.domain() && form.repository == self.reference.path()
     }
 
     /// A form of the layer that the repository has already.
-    async fn existing<'a>(&self, known: &'a [Known]) -> Result<Option<&'a Known>, RegistryError> {
-        let here =
-            |known: &&Known| known.registry == self.reference.domain() && known.repository == self.reference.path();
-        let (mut candidates, others): (Vec<&Known>, Vec<&Known>) = known.iter().partition(here);
+    async fn existing<'a>(&self, forms: &'a [Form]) -> Result<Option<&'a Form>, RegistryError> {
+        let (mut candidates, others): (Vec<&Form>, Vec<&Form>) = forms.iter().partition(|form| self.is_here(form));
         candidates.extend(others);
         let mut asked = std::collections::BTreeSet::new();
-        for known in candidates.into_iter().filter(|known| asked.insert(known.digest)).take(MOST_CANDIDATES) {
-            if self.has(known.digest).await? {
-                return Ok(Some(known));
+        for form in candidates.into_iter().filter(|form| asked.insert(form.digest)).take(MOST_CANDIDATES) {
+            if self.session.has_blob(self.reference.path(), form.digest).await? {
+                return Ok(Some(form));
             }
         }
         Ok(None)
     }
 
-    async fn has(&self, digest: Digest) -> Result<bool, RegistryError> {
-        let path = self.session.path(self.reference.path(), &format!("blobs/{digest}"));
-        let response = self.session.call(&Call::new(Method::HEAD, path)).await?;
-        match response.status() {
-            StatusCode::OK => Ok(true),
-            StatusCode::NOT_FOUND => Ok(false),
-            _ => Err(refusal(response, self.session.settings.stall).await.into_error()),
-        }
-    }
-
     /// A form of the layer that the registry took over from another repository of its own.
-    async fn mounted<'a>(&self, known: &'a [Known]) -> Result<Option<&'a Known>, RegistryError> {
-        let elsewhere = known.iter().filter(|known| known.registry == self.reference.domain());
-        for known in elsewhere.take(MOST_CANDIDATES) {
-            self.session.add_scope(format!("repository:{}:pull", known.repository));
-            let query = format!("blobs/uploads/?mount={}&from={}", known.digest, known.repository);
+    async fn mounted<'a>(&self, forms: &'a [Form]) -> Result<Option<&'a Form>, RegistryError> {
+        let elsewhere = forms.iter().filter(|form| form.registry == self.reference.domain());
+        for form in elsewhere.take(MOST_CANDIDATES) {
+            self.session.add_scope(format!("repository:{}:pull", form.repository));
+            let query = format!("blobs/uploads/?mount={}&from={}", form.digest, form.repository);
             let call = Call::new(Method::POST, self.session.path(self.reference.path(), &query));
             let response = self.session.call(&call.header(CONTENT_LENGTH, "0")).await?;
             if response.status() == StatusCode::CREATED {
-                return Ok(Some(known));
+                return Ok(Some(form));
             }
             if let Some(location) = header(&response, &LOCATION) {
                 // An upload was begun instead; it is not needed here.
@@ -232,7 +235,7 @@ impl Push {
     }
 
     async fn small_blob(&self, digest: Digest, raw: Vec<u8>) -> Result<(), RegistryError> {
-        if self.has(digest).await? {
+        if self.session.has_blob(self.reference.path(), digest).await? {
             return Ok(());
         }
         let location = self.begin_upload().await?;
@@ -307,16 +310,13 @@ fn compress(
     let tell = |progress: Progress| sink(progress);
     let total = store.tar_size(diff_id)?;
     let channel = Pieces { sender: &sender, buffer: Vec::with_capacity(PIECE), moved };
-    let gzip = GzEncoder::new(HashWriter::new(channel), Compression::default());
-    let mut counted = Counted { gzip, counter: Counter::new(&tell, &diff_id.short(), "Pushing", total) };
-    let written = store.write_layer(diff_id, &mut counted);
-    let finished = written.and_then(|_| {
-        let mut hashed = counted.gzip.finish().map_err(crate::Error::WriteStream)?;
-        hashed.flush().map_err(crate::Error::WriteStream)?;
-        Ok((hashed.hasher.length(), hashed.hasher.finish()))
+    let mut hashed = HashWriter::new(channel);
+    let finished = gzip(&mut hashed, |to| {
+        let counter = Counter::new(&tell, &diff_id.short(), "Pushing", total);
+        store.write_layer(diff_id, Counted { to, counter })
     });
     match finished {
-        Ok((size, digest)) => Ok((digest, size)),
+        Ok(_) => Ok((hashed.hasher.clone().finish(), hashed.hasher.length())),
         Err(error) => {
             // Ends the request without making it look whole.
             let _ = sender.blocking_send(Err(io::Error::other(error.to_string())));
@@ -325,20 +325,20 @@ fn compress(
     }
 }
 
-struct Counted<'a, W: Write> {
-    gzip: GzEncoder<W>,
+struct Counted<'a> {
+    to: &'a mut dyn Write,
     counter: Counter<'a>,
 }
 
-impl<W: Write> Write for Counted<'_, W> {
+impl Write for Counted<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = self.gzip.write(bytes)?;
+        let count = self.to.write(bytes)?;
         self.counter.add(count as u64);
         Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.gzip.flush()
+        self.to.flush()
     }
 }
 

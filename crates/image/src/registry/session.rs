@@ -76,7 +76,7 @@ impl Session {
         scopes: Vec<String>,
     ) -> Result<Self, RegistryError> {
         let settings = Arc::clone(&registry.settings);
-        let transport = Transport::new(Arc::clone(&registry.connect), settings.stall, settings.certs_dirs.clone());
+        let transport = Transport::new(Arc::clone(&registry.connect), &settings);
         let (scopes, authorization) = (Mutex::new(scopes), Mutex::default());
         Ok(Self { transport, endpoint, settings, auth, scopes, authorization })
     }

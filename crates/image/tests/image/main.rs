@@ -10,5 +10,6 @@ mod hostile;
 mod layers;
 mod lifetime;
 mod misbehaving;
+mod possession;
 mod registry;
 mod support;

@@ -15,7 +15,7 @@ use crate::support::*;
 
 /// How a path is answered.
 #[derive(Clone)]
-enum Answer {
+pub(crate) enum Answer {
     /// 200 with this content and type; ranges are honoured.
     Content(&'static str, Vec<u8>),
     /// 200 with a length of more than comes; the connection is cut after so many bytes. Ranges are honoured.
@@ -31,16 +31,16 @@ enum Answer {
 }
 
 #[derive(Clone)]
-struct Fake {
-    port: u16,
+pub(crate) struct Fake {
+    pub(crate) port: u16,
     answers: Arc<Mutex<HashMap<String, Answer>>>,
-    requests: Arc<Mutex<Vec<String>>>,
+    pub(crate) requests: Arc<Mutex<Vec<String>>>,
 }
 
 const TOKEN: &str = "Authorization: Bearer let-me-in";
 
 impl Fake {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let fake = Self { port, answers: Arc::default(), requests: Arc::default() };
@@ -54,7 +54,7 @@ impl Fake {
         fake
     }
 
-    fn on(&self, path: &str, answer: Answer) {
+    pub(crate) fn on(&self, path: &str, answer: Answer) {
         self.answers.lock().unwrap().insert(path.to_owned(), answer);
     }
 
@@ -135,12 +135,12 @@ impl Fake {
         }
     }
 
-    fn reference(&self, tag: &str) -> Reference {
+    pub(crate) fn reference(&self, tag: &str) -> Reference {
         format!("127.0.0.1:{}/app:{tag}", self.port).parse().unwrap()
     }
 
     /// Serves an image with one layer as `app:TAG`; gives the paths of its parts.
-    fn image(&self, tag: &str, layer: &[u8]) -> Parts {
+    pub(crate) fn image(&self, tag: &str, layer: &[u8]) -> Parts {
         let packed = gzip(layer);
         let config = config(digest_of(layer), "amd64");
         let (manifest, parts) = self.parts(&packed, packed.len(), &config);
@@ -148,7 +148,7 @@ impl Fake {
         parts
     }
 
-    fn parts(&self, packed: &[u8], layer_size: usize, config: &str) -> (Vec<u8>, Parts) {
+    pub(crate) fn parts(&self, packed: &[u8], layer_size: usize, config: &str) -> (Vec<u8>, Parts) {
         let blob = |bytes: &[u8]| format!("/v2/app/blobs/{}", digest_of(bytes));
         let parts = Parts { layer: blob(packed), config: blob(config.as_bytes()), packed: packed.to_vec() };
         self.on(&parts.layer, Answer::Content("", packed.to_vec()));
@@ -163,21 +163,21 @@ impl Fake {
     }
 }
 
-struct Parts {
-    layer: String,
-    config: String,
-    packed: Vec<u8>,
+pub(crate) struct Parts {
+    pub(crate) layer: String,
+    pub(crate) config: String,
+    pub(crate) packed: Vec<u8>,
 }
 
-const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub(crate) const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
-fn config(diff_id: Digest, architecture: &str) -> String {
+pub(crate) fn config(diff_id: Digest, architecture: &str) -> String {
     format!(
         r#"{{"architecture":"{architecture}","os":"linux","config":{{}},"rootfs":{{"type":"layers","diff_ids":["{diff_id}"]}}}}"#
     )
 }
 
-fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     let settings = RegistrySettings { stall: Duration::from_millis(400), attempts: 3, ..RegistrySettings::default() };
     Registry::new(settings)
 }

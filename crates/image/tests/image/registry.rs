@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use droste_image::registry::{Auth, PullOptions, Registry, RegistryError, RegistrySettings, SharedSink};
-use droste_image::{Image, MakeOptions, Progress, Store, commit, digest_of};
+use droste_image::registry::{Auth, PullOptions, PushOptions, Registry, RegistryError, RegistrySettings, SharedSink};
+use droste_image::{Image, MakeOptions, Possession, Progress, Store, commit, digest_of};
 use droste_model::reference::Reference;
 use tempfile::TempDir;
 
@@ -83,6 +83,10 @@ fn quick() -> RegistrySettings {
     RegistrySettings { stall: Duration::from_secs(5), attempts: 2, ..RegistrySettings::default() }
 }
 
+fn pushed_by(auth: &Auth) -> PushOptions {
+    PushOptions { auth: auth.clone(), possession: Possession::everything() }
+}
+
 type Messages = Arc<Mutex<Vec<Progress>>>;
 
 fn recorder() -> (Messages, SharedSink) {
@@ -117,7 +121,7 @@ async fn round_trip(registry: &Registry, reference: &Reference, auth: &Auth) {
     let (_second, to) = store();
     let image = sample(&from);
     let (messages, sink) = recorder();
-    let digest = registry.push(&image, reference, auth, sink).await.unwrap();
+    let digest = registry.push(&image, reference, &pushed_by(auth), sink).await.unwrap();
     let (base, top) = (image.layers()[0].short(), image.layers()[1].short());
     let told = texts(&messages);
     assert_eq!(told[0], format!("The push refers to repository [{}]", reference.name()));
@@ -146,10 +150,11 @@ async fn round_trip(registry: &Registry, reference: &Reference, auth: &Auth) {
     droste_image::save(&[(pulled.image.clone(), vec![])], std::io::sink()).unwrap();
 
     // Again, by digest, and pushed again: nothing moves.
+    let options = PullOptions { possession: Possession::of([image.id()], []), ..options };
     let again = registry.pull(&to, &reference.with_digest(digest), &options, quiet()).await.unwrap();
     assert_eq!(again.image.id(), image.id());
     let (messages, sink) = recorder();
-    assert_eq!(registry.push(&pulled.image, reference, auth, sink).await.unwrap(), digest);
+    assert_eq!(registry.push(&pulled.image, reference, &pushed_by(auth), sink).await.unwrap(), digest);
     assert_eq!(texts(&messages).iter().filter(|text| text.ends_with("Layer already exists")).count(), 2);
 }
 
@@ -188,12 +193,85 @@ async fn layers_are_mounted_from_another_repository() {
     let (_directory, store) = store();
     let image = sample(&store);
     let auth = Auth::default();
-    registry.push(&image, &server.reference("one:1"), &auth, quiet()).await.unwrap();
+    registry.push(&image, &server.reference("one:1"), &pushed_by(&auth), quiet()).await.unwrap();
     let (messages, sink) = recorder();
-    registry.push(&image, &server.reference("two:1"), &auth, sink).await.unwrap();
+    registry.push(&image, &server.reference("two:1"), &pushed_by(&auth), sink).await.unwrap();
     let mounted = texts(&messages).iter().filter(|text| text.ends_with(": Mounted from one")).count();
     assert_eq!(mounted, 2, "{:?}", texts(&messages));
     registry.inspect(&server.reference("two:1"), &auth).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repositories_of_others_are_neither_asked_nor_named() {
+    let server = Server::start(Wanted::default());
+    let registry = Registry::new(quick());
+    let (_directory, store) = store();
+    let image = sample(&store);
+    registry.push(&image, &server.reference("secret/project:1"), &PushOptions::default(), quiet()).await.unwrap();
+    let (messages, sink) = recorder();
+    registry.push(&image, &server.reference("mine:1"), &PushOptions::default(), sink).await.unwrap();
+    let told = texts(&messages);
+    assert_eq!(told.iter().filter(|text| text.ends_with(": Pushed")).count(), 2, "{told:?}");
+    assert!(!format!("{told:?}").contains("secret"), "{told:?}");
+    // Who knows the other repository by name may have its layers mounted.
+    let name = server.reference("secret/project").name();
+    let knowing = PushOptions { possession: Possession::of([], [name]), ..PushOptions::default() };
+    let (messages, sink) = recorder();
+    registry.push(&image, &server.reference("third:1"), &knowing, sink).await.unwrap();
+    let mounted = texts(&messages).iter().filter(|text| text.ends_with(": Mounted from secret/project")).count();
+    assert_eq!(mounted, 2, "{:?}", texts(&messages));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_proves_who_it_is_may_let_others_use_what_it_gave_before() {
+    let server = Server::start(Wanted { tls: true, passwords: true });
+    let certs = server.directory.path().join("certs.d");
+    let reference: Reference = format!("registry.test:{}/app:1", server.port).parse().unwrap();
+    trust(&certs, reference.domain(), &server.directory.path().join("cert.pem"));
+    let trusting = to_loopback(RegistrySettings { certs_dirs: vec![certs], ..quick() });
+    let insecure = to_loopback(RegistrySettings { insecure: vec![reference.domain().to_owned()], ..quick() });
+    let (_first, from) = store();
+    let (_second, to) = store();
+    let image = sample(&from);
+    trusting.push(&image, &reference, &pushed_by(&me()), quiet()).await.unwrap();
+    let options = PullOptions { auth: me(), ..PullOptions::default() };
+    let held = trusting.pull(&to, &reference, &options, quiet()).await.unwrap().image;
+
+    let statuses = |messages: &Messages, status: &str| {
+        texts(messages).iter().filter(|text| text.ends_with(&format!(": {status}"))).count()
+    };
+    let (messages, sink) = recorder();
+    trusting.pull(&to, &reference, &options, sink).await.unwrap();
+    assert_eq!(statuses(&messages, "Already exists"), 2, "{:?}", texts(&messages));
+    // Whoever is not authenticated learns nothing.
+    let error = trusting.pull(&to, &reference, &PullOptions::default(), quiet()).await.unwrap_err();
+    assert!(error.to_string().contains("no basic auth credentials"), "{error}");
+    // Whoever may be anybody has to give the bytes. They are known, and not unpacked again.
+    let (messages, sink) = recorder();
+    insecure.pull(&to, &reference, &options, sink).await.unwrap();
+    assert_eq!((statuses(&messages, "Already exists"), statuses(&messages, "Download complete")), (0, 2));
+    assert!(!messages.lock().unwrap().iter().any(|one| one.status == "Extracting"));
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_writes_the_manifest_that_docker_writes() {
+    let server = Server::start(Wanted::default());
+    let (_directory, store) = store();
+    let image = image_of(&store, &tar(&[Item::file("a", "b")])).unwrap();
+    let reference = server.reference("app:1");
+    Registry::new(quick()).push(&image, &reference, &PushOptions::default(), quiet()).await.unwrap();
+    let url = format!("http://127.0.0.1:{}/v2/app/manifests/1", server.port);
+    let media_type = "application/vnd.docker.distribution.manifest.v2+json";
+    let text = shell(server.directory.path(), &format!("curl -sf -H 'Accept: {media_type}' {url}"));
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let (config, layer) = (&manifest["config"], &manifest["layers"][0]);
+    // Recorded from Docker 28.5.2, with the image's own numbers.
+    let expected = format!(
+        "{{\n   \"schemaVersion\": 2,\n   \"mediaType\": \"{media_type}\",\n   \"config\": {{\n      \"mediaType\": \"application/vnd.docker.container.image.v1+json\",\n      \"size\": {},\n      \"digest\": {}\n   }},\n   \"layers\": [\n      {{\n         \"mediaType\": \"application/vnd.docker.image.rootfs.diff.tar.gzip\",\n         \"size\": {},\n         \"digest\": {}\n      }}\n   ]\n}}",
+        config["size"], config["digest"], layer["size"], layer["digest"],
+    );
+    assert_eq!(text, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,7 +294,7 @@ async fn passwords_are_asked_for() {
         let options = PullOptions { auth: auth.clone(), ..PullOptions::default() };
         let error = registry.pull(&store, &server.reference("app:1"), &options, quiet()).await.unwrap_err();
         assert!(error.to_string().contains(fragment), "{error}");
-        let error = registry.push(&image, &server.reference("app:2"), &auth, quiet()).await.unwrap_err();
+        let error = registry.push(&image, &server.reference("app:2"), &pushed_by(&auth), quiet()).await.unwrap_err();
         assert!(error.to_string().contains(fragment), "{error}");
     }
 }
@@ -277,7 +355,7 @@ async fn mirrors_serve_the_hub() {
     let (_second, to) = store();
     let image = sample(&from);
     let here = Registry::new(quick());
-    here.push(&image, &server.reference("library/app:1"), &Auth::default(), quiet()).await.unwrap();
+    here.push(&image, &server.reference("library/app:1"), &PushOptions::default(), quiet()).await.unwrap();
     let dead = "http://127.0.0.1:1".to_owned();
     let mirrors = vec![dead, format!("http://127.0.0.1:{}/", server.port)];
     let registry = Registry::new(RegistrySettings { mirrors, ..quick() });
