@@ -57,6 +57,8 @@ pub(crate) struct NewContainer {
     pub record: ContainerRecord,
     /// Its image, pinned until the record holds it.
     pub image: Option<Image>,
+    /// The images that it mounts, pinned as well.
+    pub mounted: Vec<Image>,
     /// Its name, given back unless the container is made.
     pub name: ReservedName,
 }
@@ -109,6 +111,7 @@ impl Host {
         let id = ContainerId::from_bytes(random::bytes()?);
         let name = self.reserve(request.name, &id)?;
         let Planned { mounts, anonymous } = mounts::plan(&config, &host_config, self.mounts_from(&host_config)?)?;
+        let mounted = self.images_of(&mounts)?;
         let (sockets, mounts) = self.split_sockets(mounts).await?;
         let socket = socket_grant(sockets, &labels, &config.image, &settings)?;
         let record = ContainerRecord {
@@ -123,6 +126,7 @@ impl Host {
             networks: request.networks,
             mounts,
             anonymous_volumes: anonymous,
+            mounted_images: mounted.iter().map(|image| image.id().to_string()).collect(),
             socket,
             state: State::Created { failed: None },
             restart_count: 0,
@@ -131,7 +135,7 @@ impl Host {
             health: None,
             endpoint: None,
         };
-        Ok(Admitted { value: NewContainer { record, image, name }, warnings })
+        Ok(Admitted { value: NewContainer { record, image, mounted, name }, warnings })
     }
 
     fn image_for(&self, request: &CreateContainer, warnings: &mut Vec<String>) -> Result<Option<Image>> {
@@ -147,6 +151,15 @@ impl Host {
             ));
         }
         Ok(Some((*view.image).clone()))
+    }
+
+    /// The images that are mounted, as this host knows them.
+    fn images_of(&self, mounts: &[Mount]) -> Result<Vec<Image>> {
+        let one = |mount: &Mount| match &mount.source {
+            MountSource::Image { reference, .. } => Some(self.image(reference, None)),
+            _ => None,
+        };
+        mounts.iter().filter_map(one).map(|view| Ok((*view?.image).clone())).collect()
     }
 
     /// Takes the name that was asked for, or makes one up.
@@ -253,6 +266,9 @@ impl Host {
     async fn means_engine_socket(&self, source: &ClientPath, create: bool) -> Result<bool> {
         if KNOWN_SOCKETS.contains(&source.as_str()) {
             return Ok(true);
+        }
+        if self.engine.volumes.shown_at(&self.state, source.as_str()).is_some() {
+            return Ok(false);
         }
         let namespaces = self.state.power()?.namespaces;
         let path = source.as_str().to_owned();

@@ -5,15 +5,20 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use droste_runtime::filesystems;
 use droste_runtime::plan::{Overlay, OverlayUpper};
 
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::launch::text;
+use crate::volumes;
+
+use rustix::io::Errno;
 
 /// The layer's directory, from the directory of the image layers.
 const FROM_LAYERS: &str = "../base";
@@ -62,4 +67,36 @@ impl Engine {
             upper: Some(OverlayUpper { upper: text(&layers.upper), work: text(&layers.work) }),
         })
     }
+
+    /// The file system of an image that a container mounts, or what lies in it at `subpath`, as a detached mount that
+    /// can't be written. Blocking.
+    pub(crate) fn open_image(
+        &self,
+        container: &Container,
+        image: &droste_image::Image,
+        subpath: Option<&str>,
+    ) -> Result<OwnedFd> {
+        let failed = |error: &dyn std::fmt::Display| Error::hidden("an image could not be mounted", error);
+        let folder = self.container_dir(&container.id);
+        let layers = self.images.root_of(Some(image), &folder).map_err(|error| failed(&error))?;
+        let (place, empty) = (folder.join("merged"), folder.join("empty"));
+        for path in [&place, &empty] {
+            fs::create_dir_all(path).map_err(|error| failed(&error))?;
+        }
+        let mut lowers = layers.lower;
+        // An overlay without an upper directory is of two directories at least.
+        lowers.push(text(&empty));
+        let overlay = Overlay { layers_dir: text(&layers.layers_dir), lowers, upper: None };
+        let mounted = filesystems::detached_overlay(&overlay, &place, subpath).map_err(|error| failed(&error))?;
+        let base = format!("/{}", image.id());
+        mounted.map_err(|error| match () {
+            _ if is(&error, &[Errno::NOENT, Errno::NOTDIR]) => volumes::no_subpath(&base, subpath.unwrap_or_default()),
+            _ if is(&error, &[Errno::XDEV]) => volumes::escaping_subpath(&base, subpath.unwrap_or_default()),
+            _ => failed(&error),
+        })
+    }
+}
+
+fn is(error: &io::Error, kinds: &[Errno]) -> bool {
+    Errno::from_io_error(error).is_some_and(|errno| kinds.contains(&errno))
 }

@@ -43,6 +43,8 @@ pub(crate) struct Live {
     pub pending: Vec<Pending>,
     /// Its network while it runs.
     pub network: Option<Arc<Attachment>>,
+    /// Images that it mounts, whose content stays as long as it does.
+    pub images: Vec<Image>,
     /// Volumes that are mounted for it, one for each place.
     pub volumes: Vec<droste_model::name::VolumeName>,
     /// Restarts in a row, for the back-off.

@@ -17,7 +17,7 @@ use crate::store::{Change, Key};
 /// Makes the container. Whatever fails, nothing of it is left: the directory goes, anonymous volumes go, the name is
 /// given back.
 pub(crate) async fn make(host: &Host, admitted: Admitted<NewContainer>) -> Result<ContainerId> {
-    let NewContainer { record, image, name } = admitted.into_inner();
+    let NewContainer { record, image, mounted, name } = admitted.into_inner();
     let engine = &host.engine;
     let folder = engine.container_dir(&record.id);
     let (images, pinned) = (engine.images.clone(), image.clone());
@@ -29,7 +29,7 @@ pub(crate) async fn make(host: &Host, admitted: Admitted<NewContainer>) -> Resul
     let failed = |error: &dyn std::fmt::Display| Error::hidden("the container's directory could not be made", error);
     made.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
     let id = record.id.clone();
-    match furnish(host, record, image).await {
+    match furnish(host, record, image, mounted).await {
         Ok(container) => {
             name.keep();
             container.emit("create", &[]);
@@ -43,10 +43,16 @@ pub(crate) async fn make(host: &Host, admitted: Admitted<NewContainer>) -> Resul
 }
 
 /// What comes after the directory: volumes and their first content, then the records, then the tables.
-async fn furnish(host: &Host, record: ContainerRecord, image: Option<Image>) -> Result<Arc<Container>> {
+async fn furnish(
+    host: &Host,
+    record: ContainerRecord,
+    image: Option<Image>,
+    mounted: Vec<Image>,
+) -> Result<Arc<Container>> {
     let engine = &host.engine;
     let volumes = engine.hold_volumes(&host.state, &record).await?;
     let container = Arc::new(Container::new(record, Arc::clone(&host.state), image));
+    container.live().images = mounted;
     let (filling, filled) = (Arc::clone(engine), Arc::clone(&container));
     let outcome = tokio::task::spawn_blocking(move || crate::volumes::fill(&filling, &filled)).await;
     outcome.map_err(|error| Error::hidden("failed to populate volume", error))??;

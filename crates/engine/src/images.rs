@@ -98,7 +98,11 @@ impl Host {
     fn users(&self) -> BTreeMap<String, usize> {
         let mut users = BTreeMap::new();
         for container in self.state.members() {
-            *users.entry(container.record().image.clone()).or_insert(0) += 1;
+            let record = container.record();
+            let used: BTreeSet<&String> = record.mounted_images.iter().chain([&record.image]).collect();
+            for image in used {
+                *users.entry(image.clone()).or_insert(0) += 1;
+            }
         }
         users
     }
@@ -254,7 +258,7 @@ impl Host {
         }
         for container in self.state.members() {
             let record = container.record();
-            if record.image != view.id {
+            if record.image != view.id && !record.mounted_images.contains(&view.id) {
                 continue;
             }
             let name = container.id.short();

@@ -131,7 +131,12 @@ impl Host {
             MountSource::Volume { name: Some(name), .. } => self.volume_mount_view(name, base),
             MountSource::Volume { name: None, .. } => MountView { kind: MountKind::Volume, ..base },
             MountSource::Tmpfs { .. } => MountView { kind: MountKind::Tmpfs, ..base },
-            MountSource::Image { .. } => MountView { kind: MountKind::Image, ..base },
+            MountSource::Image { reference, .. } => MountView {
+                kind: MountKind::Image,
+                name: reference.clone(),
+                propagation: mount.propagation.as_str().to_owned(),
+                ..base
+            },
         }
     }
 

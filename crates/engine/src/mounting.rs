@@ -39,7 +39,7 @@ impl Engine {
             Ok::<Mount, Error>(Mount::bind(fds.add(source.mount), target, flags))
         };
         for wanted in &record.mounts {
-            mounts.push(self.wanted_mount(container, wanted, power, fds)?);
+            mounts.push(self.wanted_mount(container, record, wanted, power, fds)?);
         }
         for (name, target) in
             [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")]
@@ -60,6 +60,7 @@ impl Engine {
     fn wanted_mount(
         self: &Arc<Self>,
         container: &Arc<Container>,
+        record: &ContainerRecord,
         wanted: &droste_model::mount::Mount,
         power: &Power,
         fds: &mut Fds,
@@ -91,14 +92,27 @@ impl Engine {
                 let opened = self.volumes.open(self, &container.host, &volume, subpath.as_deref())?;
                 bind(fds.add(opened), wanted)
             }
-            Wanted::Image { reference, .. } => {
-                return Err(Error::NotImplemented(crate::error::Message::new(format!(
-                    "mounts of type image ({reference}) come with a later version of Droste"
-                ))));
+            Wanted::Image { subpath, .. } => {
+                let image = mounted_image(container, record, wanted)?;
+                flags = flags | MountFlags::RDONLY;
+                bind(fds.add(self.open_image(container, &image, subpath.as_deref())?), wanted)
             }
         };
         Ok(Mount { target, source, flags })
     }
+}
+
+/// The image of one of a container's mounts: the ids are in the order of the mounts.
+fn mounted_image(
+    container: &Container,
+    record: &ContainerRecord,
+    wanted: &droste_model::mount::Mount,
+) -> Result<droste_image::Image> {
+    let of_images = record.mounts.iter().filter(|mount| matches!(mount.source, Wanted::Image { .. }));
+    let id = of_images.zip(&record.mounted_images).find(|(mount, _)| *mount == wanted).map(|(_, id)| id.clone());
+    let id = id.ok_or_else(|| Error::internal("a mount's image is not remembered"))?;
+    let images = container.live().images.clone();
+    images.into_iter().find(|image| image.id().to_string() == id).ok_or_else(|| Error::no_such_image(&id))
 }
 
 /// A path of the host's as a detached mount, and whether it is read-only there.

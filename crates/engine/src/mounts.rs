@@ -38,6 +38,7 @@ pub(crate) fn plan(config: &Config, host: &HostConfig, from: Inherited) -> Resul
         if mount.target.as_str() == "/" {
             return Err(Error::invalid("invalid mount: destination can't be '/'"));
         }
+        check_read_only(mount)?;
         if !own.insert(mount.target.clone()) {
             return Err(Error::invalid(format!("Duplicate mount point: {}", mount.target)));
         }
@@ -70,6 +71,18 @@ fn mount(target: ContainerPath, source: MountSource) -> Mount {
         mode: String::new(),
         typed: None,
     }
+}
+
+/// Docker's refusals of contradictions about what is read-only; it finds them at the start.
+fn check_read_only(mount: &Mount) -> Result<()> {
+    let (only_itself, all) = (mount.read_only_non_recursive, mount.read_only_force_recursive);
+    let conflict = match (mount.read_only, only_itself, all) {
+        (false, true, _) => "!ReadOnly && BindOptions.ReadOnlyNonRecursive",
+        (false, _, true) => "!ReadOnly && BindOptions.ReadOnlyForceRecursive",
+        (true, true, true) => "ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid(format!("mount options conflict: {conflict}")))
 }
 
 /// What Docker adds to a volume: the driver of `--volume-driver` where `-v` names it, and the letter `z` where none is.

@@ -38,6 +38,9 @@ pub(crate) struct ContainerRecord {
     pub mounts: Vec<Mount>,
     /// Volumes made for it alone, which `rm -v` removes.
     pub anonymous_volumes: Vec<droste_model::name::VolumeName>,
+    /// The ids of the images that it mounts.
+    #[serde(default)]
+    pub mounted_images: Vec<String>,
     /// Its engine socket, if it has one.
     pub socket: Option<Socket>,
     /// What it is doing.

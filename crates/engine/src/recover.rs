@@ -59,7 +59,9 @@ impl Engine {
         };
         let image = record.image.parse().ok().and_then(|id| self.images.image(id).ok());
         let (id, name) = (record.id.clone(), record.name.clone());
+        let mounted = record.mounted_images.iter().filter_map(|id| self.images.image(id.parse().ok()?).ok()).collect();
         let container = Arc::new(Container::new(record, Arc::clone(&host), image));
+        container.live().images = mounted;
         let mut table = host.table();
         if let Err(error) = table.reserve(name, id.clone()) {
             tracing::error!(container = %id, %error, "its name is taken");
