@@ -11,7 +11,7 @@ use std::io;
 
 use crate::firewall::{admission, admission_comment};
 use crate::netlink::Socket;
-use crate::netlink::uapi::{NF_INET_FORWARD, NFPROTO_INET, NFPROTO_IPV4};
+use crate::netlink::uapi::{NF_INET_FORWARD, NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6};
 use crate::nft::{self, Batch, Chain};
 
 /// Where Docker's users put rules of their own.
@@ -39,7 +39,8 @@ pub(crate) fn admissions(
 /// The chains where rules of ours are needed, or could have been left.
 fn places<'a>(chains: &'a [Chain], own_table: &str) -> Vec<(&'a Chain, bool)> {
     let foreign = |c: &&Chain| {
-        matches!(c.family, NFPROTO_IPV4 | NFPROTO_INET) && !(c.family == NFPROTO_IPV4 && c.table == own_table)
+        matches!(c.family, NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_INET)
+            && !(c.family == NFPROTO_INET && c.table == own_table)
     };
     let mut all = Vec::new();
     for base in chains.iter().filter(foreign).filter(|c| c.hook == Some(NF_INET_FORWARD)) {

@@ -1,9 +1,11 @@
 //! What can go wrong, by operation and object.
+//!
+//! The kernel's reason is part of each text: these errors end in the daemon's log, where a chain would be lost.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 /// The result of this crate's operations.
 pub type Result<T> = std::result::Result<T, NetworkError>;
@@ -12,7 +14,7 @@ pub type Result<T> = std::result::Result<T, NetworkError>;
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     /// A network namespace could not be opened, made or entered.
-    #[error("network namespace: cannot {operation}")]
+    #[error("network namespace: cannot {operation}: {source}")]
     Namespace {
         /// What was tried.
         operation: &'static str,
@@ -20,7 +22,7 @@ pub enum NetworkError {
         source: io::Error,
     },
     /// A netlink socket could not be opened in a namespace.
-    #[error("cannot open a netlink socket for {family}")]
+    #[error("cannot open a netlink socket for {family}: {source}")]
     Netlink {
         /// `routes` or `nf_tables`.
         family: &'static str,
@@ -28,7 +30,7 @@ pub enum NetworkError {
         source: io::Error,
     },
     /// A link could not be made, changed, found or removed.
-    #[error("link {link}: cannot {operation}")]
+    #[error("link {link}: cannot {operation}: {source}")]
     Link {
         /// The interface's name.
         link: String,
@@ -38,7 +40,7 @@ pub enum NetworkError {
         source: io::Error,
     },
     /// Links, addresses or routes could not be listed.
-    #[error("cannot list {what}")]
+    #[error("cannot list {what}: {source}")]
     List {
         /// What was to be listed.
         what: &'static str,
@@ -46,7 +48,7 @@ pub enum NetworkError {
         source: io::Error,
     },
     /// A kernel setting could not be written.
-    #[error("cannot set {key} to {value}")]
+    #[error("cannot set {key} to {value}: {source}")]
     Sysctl {
         /// The setting's path below `/proc/sys`.
         key: String,
@@ -59,7 +61,7 @@ pub enum NetworkError {
     #[error("sysctl {0} is not a network setting of the namespace")]
     SysctlName(String),
     /// nf_tables refused a change.
-    #[error("nf_tables table {table}: cannot {operation}")]
+    #[error("nf_tables table {table}: cannot {operation}: {source}")]
     Firewall {
         /// The table.
         table: String,
@@ -74,18 +76,25 @@ pub enum NetworkError {
     /// A bridge that this host does not have.
     #[error("bridge {0} is not there: make it first")]
     NoBridge(String),
-    /// Every subnet of the pools overlaps something that the namespace has.
-    #[error(
-        "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network"
-    )]
-    NoSubnet,
+    /// Every subnet of the pools is taken.
+    #[error("all predefined address pools have been fully subnetted: {holders}")]
+    NoSubnet {
+        /// Who has them, and what to do.
+        holders: String,
+    },
+    /// A bridge has one subnet of a family.
+    #[error("bridge {0} can have one subnet of IPv4 and one of IPv6")]
+    SeveralSubnets(String),
+    /// An interface that other interfaces were to hang on.
+    #[error("parent interface {0} was not found on this host: name one that is there, or a VLAN of one as eth0.10")]
+    NoParent(String),
     /// A subnet overlaps a route or address of the namespace.
     #[error("subnet {subnet} overlaps {taken}, which this host uses")]
     Overlap {
         /// What was asked for.
-        subnet: Ipv4Net,
+        subnet: IpNet,
         /// What is there.
-        taken: Ipv4Net,
+        taken: IpNet,
     },
     /// A port that another container of this host has.
     #[error("Bind for {address} failed: port is already allocated")]
@@ -108,9 +117,6 @@ pub enum NetworkError {
     /// No port of the ephemeral range is left.
     #[error("all ports are allocated")]
     PortsExhausted,
-    /// A port of an address family that cannot be forwarded to.
-    #[error("cannot publish a port at {0}: only IPv4 addresses and [::] of this host can be published at")]
-    PortAddress(IpAddr),
 }
 
 /// The reason in the words that Docker's clients know.

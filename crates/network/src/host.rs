@@ -5,25 +5,28 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use droste_model::port::Protocol;
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
+use crate::attach::{self, addresses_of};
 use crate::beside;
-use crate::bridge::{Bridge, Endpoint, HOST_PREFIX, check_ifname};
+use crate::bridge::{Bridge, HOST_PREFIX, check_ifname};
+use crate::endpoint::{Attached, Endpoint, Uplink};
 use crate::error::{NetworkError, Result};
-use crate::firewall::{self, Desired, Publication};
+use crate::firewall::{self, Desired, Entry, Ledger, Publication};
 use crate::flows;
-use crate::ipam;
-use crate::link::{self, Link, LinkAddress, Pair, Route};
+use crate::forward;
+use crate::ipam::{self, AddressPools, Family, Taken};
+use crate::link::{self, Link, LinkAddress, Route};
 use crate::mac::MacAddr;
-use crate::namespace::{Namespace, lock, write_sysctl};
+use crate::namespace::{Namespace, lock};
 use crate::netlink::Socket;
-use crate::netlink::uapi::NFPROTO_IPV4;
-use crate::nft::{self, Batch, Element};
+use crate::netlink::uapi::NFPROTO_INET;
+use crate::nft::{self, Batch};
+use crate::parent::{self, Parent};
 use crate::ports::{PortRequest, PortReservation, PortTable};
 
 /// The network of one host.
@@ -39,12 +42,15 @@ pub struct HostNetwork {
 #[derive(Debug, Default)]
 struct State {
     desired: Desired,
+    ledger: Ledger,
+    /// Whether the table has been compared since this value was made.
+    compared: bool,
     generation: Option<u32>,
 }
 
-/// Which published ports a sound table has.
+/// Which elements a sound table has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ports {
+enum Elements {
     Exactly,
     OthersToo,
 }
@@ -54,6 +60,8 @@ enum Ports {
 pub struct Wanted {
     /// Its bridges.
     pub bridges: Vec<Bridge>,
+    /// The parents of its macvlan and ipvlan networks.
+    pub parents: Vec<Parent>,
     /// Its published ports.
     pub ports: Vec<Publication>,
     /// The host's ends of its endpoints.
@@ -74,48 +82,53 @@ impl HostNetwork {
         &self.namespace
     }
 
-    /// Every subnet that the namespace has an address in or a route to, without the default route.
-    pub fn used_subnets(&self) -> Result<Vec<Ipv4Net>> {
+    /// Every subnet that the namespace has an address in or a route to, without the default routes.
+    pub fn used_subnets(&self) -> Result<Vec<IpNet>> {
         self.namespace.with_route(|socket| used_subnets(socket, None))
     }
 
-    /// The first of Docker's default pools that overlaps neither the namespace's subnets nor `taken`.
+    /// The first subnet of the pools that overlaps neither the namespace's subnets nor `taken`.
     ///
     /// A nested host sees the routes of its own namespace only. For its containers to reach what lies beyond
     /// its parent, `taken` has to contain the subnets that the hosts above it use.
-    pub fn choose_subnet(&self, taken: &[Ipv4Net]) -> Result<Ipv4Net> {
+    pub fn choose_subnet(&self, pools: &AddressPools, family: Family, taken: &[Taken]) -> Result<IpNet> {
         let mut all = self.used_subnets()?;
-        all.extend_from_slice(taken);
-        ipam::first_free(ipam::default_pools(), &all).ok_or(NetworkError::NoSubnet)
+        all.extend(taken.iter().map(|t| t.subnet));
+        pools.first_free(family, &all).ok_or_else(|| NetworkError::NoSubnet {
+            holders: ipam::holders(pools, family, &all, taken),
+        })
     }
 
-    /// The subnet of a bridge of ours that is there already, as after a restart.
-    pub fn bridge_subnet(&self, name: &str) -> Result<Option<Ipv4Net>> {
+    /// Refuses a subnet that overlaps one of the namespace's.
+    pub fn check_subnet(&self, subnet: IpNet) -> Result<()> {
+        self.namespace.with_route(|socket| refuse_overlap(&used_subnets(socket, None)?, subnet))
+    }
+
+    /// The subnets of a bridge of ours that is there already, as after a restart.
+    pub fn bridge_subnets(&self, name: &str) -> Result<Vec<IpNet>> {
         let mark = self.mark();
         self.namespace.with_route(|socket| {
-            let links = link::links(socket)?;
-            let Some(bridge) = links.iter().find(|l| l.name == name && l.alias == mark) else {
-                return Ok(None);
+            let Some(bridge) = link::find_link(socket, name)?.filter(|l| l.alias == mark) else {
+                return Ok(Vec::new());
             };
-            let addresses = link::addresses(socket)?;
-            Ok(addresses.iter().find_map(|a| match a.address {
-                IpNet::V4(net) if a.index == bridge.index => Some(net.trunc()),
-                _ => None,
-            }))
+            let of_bridge = link::addresses(socket)?.into_iter().filter(|a| a.index == bridge.index);
+            Ok(of_bridge.map(|a| a.address.trunc()).filter(|net| !is_everywhere(*net)).collect())
         })
     }
 
     /// Makes a bridge with its rules, or puts right what is missing of it.
     pub fn ensure_bridge(&self, bridge: &Bridge) -> Result<()> {
-        check_ifname(&bridge.name)?;
+        bridge.check()?;
         let mut state = lock(&self.state);
         self.ensure_link(bridge)?;
-        self.route_through(&bridge.name)?;
-        state.desired.bridges.insert(bridge.name.clone(), bridge.clone());
-        // After a restart the table has ports that are not told yet: they are left until `reconcile`.
-        if !self.is_sound(&state, Ports::OthersToo)? {
-            self.replace(&mut state)?;
-        }
+        let mut closed = forward::open(&self.namespace, bridge)?;
+        closed.retain(|family| !state.desired.closed.contains(family));
+        let old = state.desired.bridges.insert(bridge.name.clone(), bridge.clone());
+        state.desired.closed.extend(closed.iter().copied());
+        let mut fresh = firewall::bridge_entries(bridge);
+        fresh.extend(closed.into_iter().map(firewall::closed_entry));
+        let stale = old.map(|old| firewall::bridge_entries(&old)).unwrap_or_default();
+        self.change(&mut state, "add a bridge", &fresh, &stale)?;
         self.admit(&mut state)
     }
 
@@ -123,28 +136,35 @@ impl HostNetwork {
     pub fn remove_bridge(&self, name: &str) -> Result<()> {
         let mut state = lock(&self.state);
         self.namespace.with_route(|socket| link::delete(socket, name))?;
-        state.desired.bridges.remove(name);
-        self.replace(&mut state)?;
+        let old = state.desired.bridges.remove(name);
+        let stale = old.map(|old| firewall::bridge_entries(&old)).unwrap_or_default();
+        self.change(&mut state, "remove a bridge", &[], &stale)?;
         self.admit(&mut state)
     }
 
-    /// Gives a sandbox an interface on a bridge.
-    pub fn attach(&self, sandbox: &Namespace, endpoint: &Endpoint) -> Result<()> {
-        check_ifname(&endpoint.host_ifname)?;
-        check_ifname(&endpoint.ifname)?;
-        let isolated = lock(&self.state).desired.bridges.get(&endpoint.bridge).is_some_and(|b| !b.icc);
-        self.namespace.with_route(|socket| create_pair(socket, sandbox, endpoint, isolated))?;
-        let done = configure_endpoint(sandbox, endpoint);
-        if done.is_err() {
-            // The reason of the failure matters more than that of a failed removal.
-            let _ = self.detach(&endpoint.host_ifname);
-        }
-        done
+    /// Makes a parent of macvlan or ipvlan interfaces, unless it is there.
+    pub fn ensure_parent(&self, parent: &Parent) -> Result<()> {
+        self.namespace.with_route(|socket| parent::ensure(socket, parent, &self.mark()))
     }
 
-    /// Removes an endpoint, by its host's end, from a sandbox that lives on. It may be gone: it goes with its sandbox.
-    pub fn detach(&self, host_ifname: &str) -> Result<()> {
-        self.namespace.with_route(|socket| link::delete(socket, host_ifname))
+    /// Removes a parent that was made for a network; one that the host had before stays.
+    pub fn remove_parent(&self, parent: &Parent) -> Result<()> {
+        self.namespace.with_route(|socket| parent::remove(socket, parent, &self.mark()))
+    }
+
+    /// Gives a sandbox an interface, before its first process or while it runs.
+    pub fn attach(&self, sandbox: &Namespace, endpoint: &Endpoint) -> Result<Attached> {
+        let isolated = match &endpoint.uplink {
+            Uplink::Bridge { bridge, .. } => lock(&self.state).desired.bridges.get(bridge).is_some_and(|b| !b.icc),
+            Uplink::Macvlan { .. } | Uplink::Ipvlan { .. } => false,
+        };
+        attach::attach(&self.namespace, sandbox, endpoint, isolated)
+    }
+
+    /// Takes an interface from a sandbox that lives on; it may be gone. Default routes through it go with it.
+    pub fn detach(&self, sandbox: &Namespace, attached: &Attached) -> Result<()> {
+        attach::remove(&self.namespace, sandbox, &attached.ifname, attached.host_ifname.as_deref())?;
+        self.filter("forget flows", |socket| flows::forget_addresses(socket, addresses_of(attached)))
     }
 
     /// Silences an endpoint, by its host's end, so that its address may be given again at once.
@@ -163,12 +183,11 @@ impl HostNetwork {
     /// Leads ports of the host to containers.
     pub fn publish(&self, ports: &[Publication]) -> Result<()> {
         let mut state = lock(&self.state);
-        let before = state.desired.ports.clone();
-        state.desired.ports.extend(ports);
-        let fresh: Vec<_> = ports.iter().filter(|p| !before.contains(p)).collect();
-        let done = self.change_ports(&mut state, &fresh, Batch::add_elements);
+        let fresh: Vec<_> = ports.iter().copied().filter(|p| state.desired.ports.insert(*p)).collect();
+        let entries: Vec<Entry> = fresh.iter().flat_map(firewall::port_entries).collect();
+        let done = self.change(&mut state, "publish ports", &entries, &[]);
         if done.is_err() {
-            state.desired.ports = before;
+            state.desired.ports.retain(|port| !fresh.contains(port));
         }
         done?;
         self.forget_flows(&fresh)
@@ -177,8 +196,9 @@ impl HostNetwork {
     /// Ends that; ports that lead nowhere are passed over.
     pub fn unpublish(&self, ports: &[Publication]) -> Result<()> {
         let mut state = lock(&self.state);
-        let stale: Vec<_> = ports.iter().filter(|p| state.desired.ports.remove(p)).collect();
-        self.change_ports(&mut state, &stale, Batch::delete_elements)?;
+        let stale: Vec<_> = ports.iter().copied().filter(|p| state.desired.ports.remove(p)).collect();
+        let entries: Vec<Entry> = stale.iter().flat_map(firewall::port_entries).collect();
+        self.change(&mut state, "unpublish ports", &[], &entries)?;
         self.forget_flows(&stale)
     }
 
@@ -192,7 +212,7 @@ impl HostNetwork {
         if state.generation == Some(now) {
             return Ok(false);
         }
-        let sound = self.is_sound(&state, Ports::Exactly)?;
+        let sound = self.is_sound(&state, Elements::Exactly)?;
         if !sound {
             self.replace(&mut state)?;
         }
@@ -204,14 +224,17 @@ impl HostNetwork {
     /// Makes the namespace contain what is wanted and nothing else of ours, as after a crash.
     pub fn reconcile(&self, wanted: &Wanted) -> Result<()> {
         let mut state = lock(&self.state);
+        self.adopt(&mut state)?;
         self.remove_leftovers(wanted)?;
+        let mut closed = std::mem::take(&mut state.desired.closed);
         for bridge in &wanted.bridges {
-            check_ifname(&bridge.name)?;
+            bridge.check()?;
             self.ensure_link(bridge)?;
-            self.route_through(&bridge.name)?;
+            closed.extend(forward::open(&self.namespace, bridge)?);
         }
+        wanted.parents.iter().try_for_each(|parent| self.ensure_parent(parent))?;
         let bridges = wanted.bridges.iter().map(|b| (b.name.clone(), b.clone())).collect();
-        state.desired = Desired { bridges, ports: wanted.ports.iter().copied().collect() };
+        state.desired = Desired { bridges, ports: wanted.ports.iter().copied().collect(), closed };
         self.replace(&mut state)?;
         self.admit(&mut state)
     }
@@ -221,8 +244,9 @@ impl HostNetwork {
         let mut state = lock(&self.state);
         self.remove_leftovers(&Wanted::default())?;
         state.desired = Desired::default();
+        state.ledger = Ledger::default();
         self.admit(&mut state)?;
-        let mut batch = Batch::new(NFPROTO_IPV4, &self.tag);
+        let mut batch = Batch::new(NFPROTO_INET, &self.tag);
         batch.add_table("");
         batch.delete_table();
         self.commit(&mut state, "remove the table", batch)
@@ -230,52 +254,72 @@ impl HostNetwork {
 
     fn ensure_link(&self, bridge: &Bridge) -> Result<()> {
         self.namespace.with_route(|socket| {
-            for taken in used_subnets(socket, Some(&bridge.name))? {
-                if ipam::overlap(taken, bridge.subnet) {
-                    return Err(NetworkError::Overlap { subnet: bridge.subnet, taken });
-                }
-            }
-            ensure_bridge_link(socket, bridge, &self.mark())
+            let used = used_subnets(socket, Some(&bridge.name))?;
+            bridge.subnets.iter().try_for_each(|subnet| refuse_overlap(&used, subnet.net))?;
+            make_bridge_link(socket, bridge, &self.mark())
+        })?;
+        forward::settle_ipv6(&self.namespace, bridge)?;
+        // Only now, since a bridge without IPv6 takes no address of it.
+        self.namespace.with_route(|socket| match find_bridge(socket, bridge)? {
+            Some(found) => link::ensure_only_addresses(socket, &found, &bridge.addresses()),
+            None => Err(NetworkError::NoBridge(bridge.name.clone())),
         })
     }
 
-    /// Lets the kernel forward packets, and lead loopback's packets to a bridge.
-    fn route_through(&self, bridge: &str) -> Result<()> {
-        self.namespace.run_in(|| {
-            write_sysctl("net/ipv4/ip_forward", "1")?;
-            write_sysctl(&format!("net/ipv4/conf/{bridge}/route_localnet"), "1")
-        })?
+    fn is_sound(&self, state: &State, elements: Elements) -> Result<bool> {
+        self.filter("list the rules", |socket| is_as_desired(socket, &self.tag, &state.desired, elements))
     }
 
-    fn is_sound(&self, state: &State, ports: Ports) -> Result<bool> {
-        self.filter("list the rules", |socket| is_as_desired(socket, &self.tag, &state.desired, ports))
-    }
-
+    /// Writes the whole table.
     fn replace(&self, state: &mut State) -> Result<()> {
+        state.ledger.reset(firewall::entries(&state.desired));
         let batch = firewall::replace(&self.tag, &state.desired);
-        self.commit(state, "write the rules", batch)
+        self.commit(state, "write the rules", batch)?;
+        state.compared = true;
+        Ok(())
     }
 
-    /// Changes elements; if the table is not as it was left, writes all of it.
-    fn change_ports(
-        &self,
-        state: &mut State,
-        ports: &[&Publication],
-        change: fn(&mut Batch, &str, &[Element]),
-    ) -> Result<()> {
-        let mut batch = Batch::new(NFPROTO_IPV4, &self.tag);
-        for port in ports {
-            let (set, element) = firewall::port_element(port);
-            change(&mut batch, set, &[element]);
+    /// Learns what an earlier daemon left that only the table knows.
+    fn adopt(&self, state: &mut State) -> Result<()> {
+        let closed = self.filter("list the rules", |socket| {
+            nft::elements(socket, NFPROTO_INET, &self.tag, firewall::CLOSED_SET)
+        })?;
+        state.desired.closed.extend(firewall::closed_families(&closed.unwrap_or_default()));
+        Ok(())
+    }
+
+    /// Changes elements; if the table is not as it was left, writes all of it. `desired` is changed already.
+    fn change(&self, state: &mut State, operation: &'static str, fresh: &[Entry], stale: &[Entry]) -> Result<()> {
+        if !state.compared {
+            self.adopt(state)?;
+            // After a restart the table has elements that are not told yet: they are left until `reconcile`.
+            if !self.is_sound(state, Elements::OthersToo)? {
+                return self.replace(state);
+            }
+            state.compared = true;
+            state.ledger.reset(firewall::entries(&state.desired));
+            return Ok(());
         }
-        match self.commit(state, "change published ports", batch) {
+        let difference = state.ledger.change(fresh, stale);
+        let mut batch = Batch::new(NFPROTO_INET, &self.tag);
+        batch.delete_entries(&difference.removed);
+        batch.add_entries(&difference.added);
+        match self.commit(state, operation, batch) {
             Err(NetworkError::Firewall { source, .. }) if is_out_of_step(&source) => self.replace(state),
-            other => other,
+            Err(error) => {
+                state.ledger.change(stale, fresh);
+                Err(error)
+            }
+            Ok(()) => Ok(()),
         }
     }
 
-    fn forget_flows(&self, ports: &[&Publication]) -> Result<()> {
-        let udp = ports.iter().filter(|p| p.protocol == Protocol::Udp).map(|p| p.host_port).collect();
+    fn forget_flows(&self, ports: &[Publication]) -> Result<()> {
+        let udp = ports.iter().filter(|p| p.protocol == Protocol::Udp);
+        let udp: BTreeSet<_> = udp.filter_map(|p| Some((Family::of(p.target.ip()), p.host?.port()))).collect();
+        if udp.is_empty() {
+            return Ok(());
+        }
         self.filter("forget flows", |socket| flows::forget_udp(socket, &udp))
     }
 
@@ -345,38 +389,57 @@ pub fn addresses(namespace: &Namespace) -> Result<Vec<LinkAddress>> {
     namespace.with_route(link::addresses)
 }
 
-/// The IPv4 routes of a namespace.
+/// The routes of a namespace, of both families.
 pub fn routes(namespace: &Namespace) -> Result<Vec<Route>> {
-    namespace.with_route(link::routes)
+    namespace.with_route(|socket| {
+        let mut all = link::routes(socket, Family::V4)?;
+        all.extend(link::routes(socket, Family::V6)?);
+        Ok(all)
+    })
 }
 
-/// The gateway of a namespace's default IPv4 route.
-pub fn default_gateway(namespace: &Namespace) -> Result<Option<Ipv4Addr>> {
-    let routes = routes(namespace)?;
+/// The gateway of a namespace's default route of a family.
+pub fn default_gateway(namespace: &Namespace, family: Family) -> Result<Option<IpAddr>> {
+    let routes = namespace.with_route(|socket| link::routes(socket, family))?;
     Ok(routes.iter().find(|r| r.destination.prefix_len() == 0).and_then(|r| r.gateway))
 }
 
-fn used_subnets(socket: &mut Socket, except: Option<&str>) -> Result<Vec<Ipv4Net>> {
+/// The subnets in use, except those of one link.
+fn used_subnets(socket: &mut Socket, except: Option<&str>) -> Result<Vec<IpNet>> {
     let own = match except {
         Some(name) => link::index_of(socket, name)?,
         None => None,
     };
     let mut all = BTreeSet::new();
     for found in link::addresses(socket)? {
-        if let (IpNet::V4(net), true) = (found.address, own != Some(found.index)) {
-            all.insert(net.trunc());
+        if own != Some(found.index) {
+            all.insert(found.address.trunc());
         }
     }
-    for route in link::routes(socket)? {
-        let foreign = own.is_none() || route.link != own;
-        if foreign && route.destination.prefix_len() > 0 {
-            all.insert(route.destination.trunc());
+    for family in [Family::V4, Family::V6] {
+        for route in link::routes(socket, family)? {
+            let foreign = own.is_none() || route.link != own;
+            if foreign && route.destination.prefix_len() > 0 {
+                all.insert(route.destination.trunc());
+            }
         }
     }
-    Ok(all.into_iter().collect())
+    Ok(all.into_iter().filter(|net| !is_everywhere(*net)).collect())
 }
 
-fn ensure_bridge_link(socket: &mut Socket, bridge: &Bridge, mark: &str) -> Result<()> {
+/// Whether a subnet is on every link, or of groups: link-local and multicast IPv6.
+fn is_everywhere(net: IpNet) -> bool {
+    matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local() || net.addr().is_multicast())
+}
+
+fn refuse_overlap(used: &[IpNet], subnet: IpNet) -> Result<()> {
+    match used.iter().copied().find(|taken| ipam::overlap(*taken, subnet)) {
+        Some(taken) => Err(NetworkError::Overlap { subnet, taken }),
+        None => Ok(()),
+    }
+}
+
+fn make_bridge_link(socket: &mut Socket, bridge: &Bridge, mark: &str) -> Result<()> {
     let name = &bridge.name;
     if find_bridge(socket, bridge)?.is_none() {
         link::create_bridge(socket, name, MacAddr::random()?)?;
@@ -388,51 +451,17 @@ fn ensure_bridge_link(socket: &mut Socket, bridge: &Bridge, mark: &str) -> Resul
         let source = io::ErrorKind::AlreadyExists.into();
         return Err(NetworkError::Link { link: name.clone(), operation: "make the bridge: the name is taken", source });
     }
-    link::configure_bridge(socket, &found, mark, bridge.mtu)?;
-    link::ensure_only_address(socket, &found, bridge.address())
+    link::mark(socket, found.index, name, mark, bridge.mtu)
 }
 
 fn find_bridge(socket: &mut Socket, bridge: &Bridge) -> Result<Option<Link>> {
-    Ok(link::links(socket)?.into_iter().find(|l| l.name == bridge.name))
-}
-
-fn create_pair(socket: &mut Socket, sandbox: &Namespace, endpoint: &Endpoint, isolated: bool) -> Result<()> {
-    let bridge =
-        link::index_of(socket, &endpoint.bridge)?.ok_or_else(|| NetworkError::NoBridge(endpoint.bridge.clone()))?;
-    let pair = Pair {
-        name: &endpoint.host_ifname,
-        bridge,
-        mtu: endpoint.mtu,
-        isolated,
-        peer_name: &endpoint.ifname,
-        peer_mac: endpoint.mac,
-        peer_namespace: sandbox.as_fd().as_raw_fd(),
-    };
-    link::create_pair(socket, &pair)
-}
-
-/// Sets up the sandbox's end. Docker's default bridge is IPv4 only, and so is the interface.
-fn configure_endpoint(sandbox: &Namespace, endpoint: &Endpoint) -> Result<()> {
-    let name = &endpoint.ifname;
-    let setting = format!("net/ipv6/conf/{name}/disable_ipv6");
-    match sandbox.run_in(|| write_sysctl(&setting, "1"))? {
-        Err(NetworkError::Sysctl { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-        other => other?,
-    }
-    sandbox.with_route(|socket| {
-        let index = link::index_of(socket, name)?.ok_or_else(|| NetworkError::Link {
-            link: name.clone(),
-            operation: "find it in its sandbox",
-            source: io::ErrorKind::NotFound.into(),
-        })?;
-        link::bring_up(socket, name, index, endpoint.address, endpoint.gateway)
-    })
+    link::find_link(socket, &bridge.name)
 }
 
 /// Whether the table has the rules and elements that are desired.
-fn is_as_desired(socket: &mut Socket, table: &str, desired: &Desired, ports: Ports) -> io::Result<bool> {
+fn is_as_desired(socket: &mut Socket, table: &str, desired: &Desired, elements: Elements) -> io::Result<bool> {
     let mut listed: Vec<_> =
-        nft::rules(socket, NFPROTO_IPV4, table, None)?.into_iter().map(|rule| (rule.chain, rule.comment)).collect();
+        nft::rules(socket, NFPROTO_INET, table, None)?.into_iter().map(|rule| (rule.chain, rule.comment)).collect();
     let mut expected: Vec<_> =
         firewall::rules().into_iter().map(|(chain, rule)| (chain.to_owned(), rule.comment)).collect();
     // Chains may be listed in any order; their rules keep theirs.
@@ -442,10 +471,10 @@ fn is_as_desired(socket: &mut Socket, table: &str, desired: &Desired, ports: Por
         return Ok(false);
     }
     for (set, expected) in firewall::contents(desired) {
-        let Some(listed) = nft::elements(socket, NFPROTO_IPV4, table, set)? else {
+        let Some(listed) = nft::elements(socket, NFPROTO_INET, table, set)? else {
             return Ok(false);
         };
-        let lenient = ports == Ports::OthersToo && firewall::is_port_map(set);
+        let lenient = elements == Elements::OthersToo;
         let found = if lenient { expected.iter().all(|e| listed.contains(e)) } else { listed == expected };
         if !found {
             return Ok(false);
@@ -454,11 +483,16 @@ fn is_as_desired(socket: &mut Socket, table: &str, desired: &Desired, ports: Por
     Ok(true)
 }
 
-/// The links of ours that are not wanted: ends of endpoints first, then bridges.
+/// The links of ours that are not wanted: ends of endpoints first, then bridges and parents.
 fn leftovers(links: &[Link], mark: &str, wanted: &Wanted) -> Vec<String> {
     let bridges: Vec<&Link> = links.iter().filter(|l| l.kind == "bridge" && l.alias == mark).collect();
-    let ours = |l: &&Link| l.name.starts_with(HOST_PREFIX) && bridges.iter().any(|b| Some(b.index) == l.master);
+    let is_orphan = |l: &Link| l.kind == "veth" && l.master.is_none() && l.name.len() == HOST_PREFIX.len() + 12;
+    let is_port = |l: &Link| bridges.iter().any(|b| Some(b.index) == l.master);
+    let ours = |l: &&Link| l.name.starts_with(HOST_PREFIX) && (is_port(l) || is_orphan(l));
     let ends = links.iter().filter(ours).filter(|l| !wanted.host_ifnames.contains(&l.name));
-    let stale = bridges.iter().copied().filter(|b| !wanted.bridges.iter().any(|w| w.name == b.name));
-    ends.chain(stale).map(|l| l.name.clone()).collect()
+    let is_wanted = |l: &Link| {
+        wanted.bridges.iter().any(|w| w.name == l.name) || wanted.parents.iter().any(|w| w.name == l.name)
+    };
+    let marked = links.iter().filter(|l| parent::is_ours(l, mark) || (l.kind == "bridge" && l.alias == mark));
+    ends.chain(marked.filter(|l| !is_wanted(l))).map(|l| l.name.clone()).collect()
 }

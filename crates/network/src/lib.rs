@@ -7,12 +7,15 @@
 //! All calls block and may come from any thread. The crate speaks netlink only and starts no program;
 //! it keeps no records: what should be there is told to it, and it makes the namespace so.
 
+mod attach;
 mod beside;
 mod bridge;
+mod endpoint;
 mod error;
 mod files;
 mod firewall;
 mod flows;
+mod forward;
 mod host;
 mod ipam;
 mod link;
@@ -20,18 +23,22 @@ mod mac;
 mod namespace;
 mod netlink;
 mod nft;
+mod parent;
 mod ports;
 mod relay;
 
-pub use bridge::{Bridge, Endpoint, host_ifname};
+pub use attach::set_default_routes;
+pub use bridge::{Bridge, BridgeSubnet, GatewayMode, host_ifname};
+pub use endpoint::{Attached, Endpoint, Gateway, InterfaceName, IpvlanFlag, IpvlanMode, MacvlanMode, Uplink};
 pub use error::{NetworkError, Result};
 pub use files::{DnsOptions, ExtraHost, InvalidExtraHost, ResolvConf, host_mode_hosts, hosts};
 pub use firewall::Publication;
 pub use host::{HostNetwork, Wanted, addresses, default_gateway, interface_stats, links, routes};
-pub use ipam::{Ipam, IpamError, default_pools, first_free, overlap};
-pub use ipnet::{IpNet, Ipv4Net};
+pub use ipam::{AddressPools, Family, InvalidPool, Ipam, IpamError, Taken, overlap};
+pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use link::{Link, LinkAddress, LinkStats, Route};
 pub use mac::{InvalidMac, MacAddr};
 pub use namespace::Namespace;
-pub use ports::{PortRequest, PortReservation};
+pub use parent::Parent;
+pub use ports::{PortRequest, PortReservation, PortTarget};
 pub use relay::Relay;

@@ -1,10 +1,11 @@
 //! Hardware addresses.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::error::{NetworkError, Result};
+use crate::ipam::fnv;
 
 /// An Ethernet address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,11 +22,20 @@ impl MacAddr {
         Self(octets)
     }
 
-    /// An endpoint's address, made from its IPv4 address: whoever has seen an earlier holder of the one finds the
+    /// An endpoint's address, made from its IP address: whoever has seen an earlier holder of the one finds the
     /// next at the same place. (Docker 28 gives random ones and has to announce each.)
-    pub const fn of_endpoint(ip: Ipv4Addr) -> Self {
-        let [a, b, c, d] = ip.octets();
-        Self([0x02, 0x42, a, b, c, d])
+    pub fn of_endpoint(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                Self([0x02, 0x42, a, b, c, d])
+            }
+            // On a network without IPv4. Not all 128 bits fit, so it is a hash of them.
+            IpAddr::V6(ip) => {
+                let [.., a, b, c, d, e] = fnv(&ip.octets()).to_be_bytes();
+                Self([0x06, a, b, c, d, e])
+            }
+        }
     }
 
     /// A random address: unicast, locally administered, for bridges.
@@ -85,7 +95,11 @@ mod tests {
 
     #[test]
     fn endpoints_have_theirs_from_their_ip() {
-        assert_eq!(MacAddr::of_endpoint(Ipv4Addr::new(172, 17, 0, 2)).to_string(), "02:42:ac:11:00:02");
+        let of = |ip: &str| MacAddr::of_endpoint(ip.parse().unwrap());
+        assert_eq!(of("172.17.0.2").to_string(), "02:42:ac:11:00:02");
+        assert_eq!(of("fd00::2"), of("fd00::2"));
+        assert_ne!(of("fd00::2"), of("fd00::3"));
+        assert_eq!(of("fd00::2").octets()[0] & 3, 2, "local and unicast");
     }
 
     #[test]

@@ -27,8 +27,52 @@ pub struct PortRequest {
     pub host_ip: Option<IpAddr>,
     /// First and last acceptable port; none for an ephemeral one.
     pub host_ports: Option<(u16, u16)>,
-    /// The container's address and port.
-    pub target: SocketAddrV4,
+    /// The container's addresses and port.
+    pub target: PortTarget,
+}
+
+/// A container's port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortTarget {
+    /// The container's IPv4 address.
+    pub v4: Option<Ipv4Addr>,
+    /// The container's IPv6 address.
+    pub v6: Option<Ipv6Addr>,
+    /// The port.
+    pub port: u16,
+    /// Whether IPv4 is routed: no port of the host leads there, the container's own is open.
+    pub routed4: bool,
+    /// The same of IPv6.
+    pub routed6: bool,
+}
+
+impl From<SocketAddrV4> for PortTarget {
+    fn from(address: SocketAddrV4) -> Self {
+        Self { v4: Some(*address.ip()), v6: None, port: address.port(), routed4: false, routed6: false }
+    }
+}
+
+impl PortTarget {
+    /// Where packets go that arrive at an address: IPv4 serves for what the container has no IPv6 address for.
+    fn at(&self, host: IpAddr) -> Option<SocketAddr> {
+        let v4 = self.v4.map(IpAddr::V4).filter(|_| !self.routed4);
+        let v6 = self.v6.map(IpAddr::V6).filter(|_| !self.routed6);
+        let ip = if host.is_ipv4() { v4 } else { self.v6.map_or(v4, |_| v6) };
+        ip.map(|ip| SocketAddr::new(ip, self.port))
+    }
+
+    /// Its own addresses that are open to everybody.
+    fn routed(&self) -> impl Iterator<Item = SocketAddr> + use<> {
+        let v4 = self.v4.map(IpAddr::V4).filter(|_| self.routed4);
+        let v6 = self.v6.map(IpAddr::V6).filter(|_| self.routed6);
+        let port = self.port;
+        v4.into_iter().chain(v6).map(move |ip| SocketAddr::new(ip, port))
+    }
+
+    fn shown(&self) -> SocketAddr {
+        let ip = self.v4.map(IpAddr::V4).or(self.v6.map(IpAddr::V6));
+        SocketAddr::new(ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), self.port)
+    }
 }
 
 /// A port of the host that belongs to a container as long as this value lives.
@@ -36,13 +80,14 @@ pub struct PortRequest {
 pub struct PortReservation {
     protocol: Protocol,
     bindings: Vec<Binding>,
-    target: SocketAddrV4,
+    target: PortTarget,
     table: Arc<Mutex<PortTable>>,
 }
 
 #[derive(Debug)]
 struct Binding {
     address: SocketAddr,
+    target: SocketAddr,
     /// None for SCTP, whose sockets the kernel may lack: then only containers are told apart.
     socket: Option<OwnedFd>,
 }
@@ -70,41 +115,43 @@ impl PortReservation {
         self.protocol
     }
 
-    /// The container's address and port.
-    pub fn target(&self) -> SocketAddrV4 {
+    /// The container's addresses and port.
+    pub fn target(&self) -> PortTarget {
         self.target
     }
 
-    /// What to publish for it: its IPv4 side.
+    /// What to publish for it: all that the kernel itself leads to the container.
     pub fn publications(&self) -> Vec<Publication> {
-        let v4 = self.bindings.iter().filter_map(|b| match b.address {
-            SocketAddr::V4(address) => Some(*address.ip()),
-            SocketAddr::V6(_) => None,
-        });
-        v4.map(|ip| Publication {
-            protocol: self.protocol,
-            host_ip: Some(ip).filter(|ip| !ip.is_unspecified()),
-            host_port: self.port(),
-            target: self.target,
-        })
-        .collect()
+        let mapped = self.bindings.iter().filter(|b| b.address.is_ipv4() == b.target.is_ipv4() && !is_loopback6(b));
+        let mapped = mapped.map(|b| Publication::mapped(self.protocol, b.address, b.target));
+        mapped.chain(self.target.routed().map(|target| Publication::routed(self.protocol, target))).collect()
     }
 
-    /// What has to run for its IPv6 side, given the host's namespace. A relay holds the port as well: end it first.
+    /// What has to run for its IPv6 side, given the host's namespace: for containers that have IPv4 only, and for
+    /// `[::1]`, whose packets the kernel leads nowhere else. A relay holds the port as well: end it first.
     pub fn relays(&self, host: &Namespace) -> Result<Vec<Relay>> {
         let mut relays = Vec::new();
-        for binding in self.bindings.iter().filter(|b| b.address.is_ipv6()) {
+        for binding in self.bindings.iter().filter(|b| needs_relay(b)) {
             let Some(socket) = &binding.socket else { continue };
             let copy = |source| NetworkError::Namespace { operation: "duplicate a port's socket", source };
             relays.push(Relay {
                 socket: socket.try_clone().map_err(copy)?,
                 protocol: self.protocol,
-                target: self.target,
+                target: binding.target,
                 host: host.try_clone()?,
             });
         }
         Ok(relays)
     }
+}
+
+fn is_loopback6(binding: &Binding) -> bool {
+    binding.address.ip() == IpAddr::V6(Ipv6Addr::LOCALHOST)
+}
+
+fn needs_relay(binding: &Binding) -> bool {
+    let translated = binding.target.is_ipv6() && !binding.address.ip().is_unspecified() && !is_loopback6(binding);
+    binding.address.is_ipv6() && !translated
 }
 
 impl Drop for PortReservation {
@@ -166,10 +213,16 @@ impl PortTable {
 
 /// Takes the first acceptable port that is free. The caller's thread is in the host's namespace.
 fn reserve_one(shared: &Arc<Mutex<PortTable>>, request: &PortRequest) -> Result<PortReservation> {
+    let (protocol, target) = (request.protocol, request.target);
+    let held = |bindings| PortReservation { protocol, bindings, target, table: Arc::clone(shared) };
+    let places = places(request);
+    if places.is_empty() {
+        return Ok(held(Vec::new()));
+    }
     let mut table = lock(shared);
     let mut refused = None;
     for port in table.candidates(request) {
-        match bind_all(&table, request, port) {
+        match bind_all(&table, request, &places, port) {
             Ok(bindings) => {
                 for binding in &bindings {
                     let held = table.taken.entry((request.protocol, port)).or_default();
@@ -178,8 +231,7 @@ fn reserve_one(shared: &Arc<Mutex<PortTable>>, request: &PortRequest) -> Result<
                 if request.host_ports.is_none() {
                     table.next_ephemeral = port.saturating_add(1);
                 }
-                let (protocol, target) = (request.protocol, request.target);
-                return Ok(PortReservation { protocol, bindings, target, table: Arc::clone(shared) });
+                return Ok(held(bindings));
             }
             Err(error) if is_busy(&error) => refused = Some(error),
             Err(error) => return Err(error),
@@ -191,20 +243,31 @@ fn reserve_one(shared: &Arc<Mutex<PortTable>>, request: &PortRequest) -> Result<
     }
 }
 
-/// Binds one port at every address that is asked for.
-fn bind_all(table: &PortTable, request: &PortRequest, port: u16) -> Result<Vec<Binding>> {
-    let addresses: Vec<IpAddr> = match request.host_ip {
+/// The addresses of the host where a port is wanted, each with where it leads. As in Docker, one of a family that the
+/// container cannot be reached by is passed over.
+fn places(request: &PortRequest) -> Vec<(IpAddr, SocketAddr)> {
+    let asked: Vec<IpAddr> = match request.host_ip {
         Some(ip) => vec![ip],
         None => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
     };
+    asked.into_iter().filter_map(|ip| Some((ip, request.target.at(ip)?))).collect()
+}
+
+/// Binds one port at every address that is asked for.
+fn bind_all(
+    table: &PortTable,
+    request: &PortRequest,
+    places: &[(IpAddr, SocketAddr)],
+    port: u16,
+) -> Result<Vec<Binding>> {
     let mut bindings = Vec::new();
-    for ip in addresses {
+    for (ip, target) in places.iter().copied() {
         let address = SocketAddr::new(ip, port);
         if let Some(holder) = table.holder(request.protocol, address) {
             return Err(NetworkError::PortAllocated { address: SocketAddr::new(holder, port) });
         }
         match bind(request.protocol, address) {
-            Ok(socket) => bindings.push(Binding { address, socket }),
+            Ok(socket) => bindings.push(Binding { address, target, socket }),
             // A namespace without IPv6 has its ports at IPv4 addresses only.
             Err(error) if request.host_ip.is_none() && ip.is_ipv6() && !in_use(&error) => {}
             Err(source) => return Err(port_busy(request, address, source)),
@@ -238,7 +301,7 @@ fn bind(protocol: Protocol, address: SocketAddr) -> io::Result<Option<OwnedFd>> 
 }
 
 fn port_busy(request: &PortRequest, address: SocketAddr, source: io::Error) -> NetworkError {
-    NetworkError::PortBusy { address, target: request.target.into(), protocol: request.protocol.as_str(), source }
+    NetworkError::PortBusy { address, target: request.target.shown(), protocol: request.protocol.as_str(), source }
 }
 
 fn is_busy(error: &NetworkError) -> bool {

@@ -1,11 +1,12 @@
-//! Leading connections at the host's IPv6 addresses to IPv4 containers.
+//! Leading connections at the host's IPv6 addresses to IPv4 containers, and those at `[::1]` to any.
 //!
-//! nf_tables cannot translate between the two, so the daemon copies what comes in at `[::]`. Everything at
+//! nf_tables cannot translate between the two, and IPv6 has no `route_localnet`, so the daemon copies what comes
+//! in at `[::]`. Everything at
 //! IPv4 addresses goes through the kernel alone and never comes here.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,7 +33,7 @@ const DATAGRAM: usize = 65536;
 pub struct Relay {
     pub(crate) socket: OwnedFd,
     pub(crate) protocol: Protocol,
-    pub(crate) target: SocketAddrV4,
+    pub(crate) target: SocketAddr,
     pub(crate) host: Namespace,
 }
 
@@ -59,7 +60,7 @@ impl Relay {
             match listener.accept().await {
                 Ok((client, _)) => {
                     // A client that no socket can be had for is closed.
-                    if let Ok(server) = socket_in(&self.host, SocketType::STREAM) {
+                    if let Ok(server) = socket_in(&self.host, self.target, SocketType::STREAM) {
                         clients.spawn(copy_tcp(client, server, self.target));
                     }
                 }
@@ -101,9 +102,9 @@ impl Relay {
 type Clients = Arc<Mutex<HashMap<SocketAddr, Arc<UdpSocket>>>>;
 
 /// Copies both ways until both ends are done.
-async fn copy_tcp(mut client: TcpStream, server: OwnedFd, target: SocketAddrV4) -> io::Result<()> {
+async fn copy_tcp(mut client: TcpStream, server: OwnedFd, target: SocketAddr) -> io::Result<()> {
     let server = TcpSocket::from_std_stream(server.into());
-    let mut server = server.connect(target.into()).await?;
+    let mut server = server.connect(target).await?;
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
 }
@@ -119,9 +120,12 @@ async fn copy_answers(socket: Arc<UdpSocket>, server: Arc<UdpSocket>, client: So
     lock(&clients).remove(&client);
 }
 
-async fn udp_to(host: &Namespace, target: SocketAddrV4) -> io::Result<UdpSocket> {
-    let socket = socket_in(host, SocketType::DGRAM).map_err(io::Error::other)?;
-    let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+async fn udp_to(host: &Namespace, target: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket_in(host, target, SocketType::DGRAM).map_err(io::Error::other)?;
+    let any = match target {
+        SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+    };
     rustix::net::bind(&socket, &any)?;
     let socket = UdpSocket::from_std(socket.into())?;
     socket.connect(target).await?;
@@ -129,10 +133,11 @@ async fn udp_to(host: &Namespace, target: SocketAddrV4) -> io::Result<UdpSocket>
 }
 
 /// A socket in the host's namespace. The thread that this takes lives for some microseconds.
-fn socket_in(host: &Namespace, kind: SocketType) -> Result<OwnedFd> {
+fn socket_in(host: &Namespace, target: SocketAddr, kind: SocketType) -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     host.run_in(|| {
-        rustix::net::socket_with(AddressFamily::INET, kind, flags, None).map_err(|e| {
+        rustix::net::socket_with(family, kind, flags, None).map_err(|e| {
             let operation = "open a socket in it";
             crate::error::NetworkError::Namespace { operation, source: e.into() }
         })

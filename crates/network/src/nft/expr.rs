@@ -20,6 +20,8 @@ pub(crate) struct Rule {
 pub(crate) enum Expr {
     /// Loads the input (`true`) or output interface's name.
     Interface { input: bool, register: u32 },
+    /// Loads the address family (`NFPROTO_*`).
+    Family { register: u32 },
     /// Loads the transport protocol.
     Protocol { register: u32 },
     /// Loads bytes of the network (1) or transport (2) header.
@@ -38,14 +40,15 @@ pub(crate) enum Expr {
     InSet { set: &'static str, negate: bool },
     /// Matches if register 1 is in a map, and leaves its value there.
     Map { map: &'static str },
-    /// Changes the destination to address and port in register 1.
-    DestinationNat,
+    /// Changes the destination to the address in register 1 and the port in a word after it.
+    DestinationNat { protocol: u8, port: u32 },
     /// Changes the source to the address of the interface it leaves by.
     Masquerade,
     /// Ends with a verdict.
     Verdict { code: i32, chain: Option<&'static str> },
 }
 
+const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
@@ -63,6 +66,9 @@ impl Expr {
     /// Drops the packet.
     pub(crate) const DROP: Expr = Expr::Verdict { code: NF_DROP, chain: None };
 
+    /// Goes back to the chain that jumped here.
+    pub(crate) const RETURN: Expr = Expr::Verdict { code: NFT_RETURN, chain: None };
+
     /// Continues in another chain, then here.
     pub(crate) const fn jump(chain: &'static str) -> Expr {
         Expr::Verdict { code: NFT_JUMP, chain: Some(chain) }
@@ -78,14 +84,14 @@ impl Expr {
 
     fn name(&self) -> &'static str {
         match self {
-            Expr::Interface { .. } | Expr::Protocol { .. } => "meta",
+            Expr::Interface { .. } | Expr::Protocol { .. } | Expr::Family { .. } => "meta",
             Expr::Payload { .. } => "payload",
             Expr::CtState | Expr::CtStatus => "ct",
             Expr::DestinationType => "fib",
             Expr::Mask(_) => "bitwise",
             Expr::Compare { .. } => "cmp",
             Expr::InSet { .. } | Expr::Map { .. } => "lookup",
-            Expr::DestinationNat => "nat",
+            Expr::DestinationNat { .. } => "nat",
             Expr::Masquerade => "masq",
             Expr::Verdict { .. } => "immediate",
         }
@@ -96,6 +102,7 @@ impl Expr {
             Expr::Interface { input, register } => {
                 numbers(m, &[*register, if *input { META_IIFNAME } else { META_OIFNAME }]);
             }
+            Expr::Family { register } => numbers(m, &[*register, META_NFPROTO]),
             Expr::Protocol { register } => numbers(m, &[*register, META_L4PROTO]),
             Expr::Payload { base, offset, length, register } => {
                 numbers(m, &[*register, *base, *offset, *length]);
@@ -109,7 +116,7 @@ impl Expr {
             Expr::Map { map } => {
                 m.text(1, map).be32(2, NFT_REG_1).be32(3, NFT_REG_1);
             }
-            Expr::DestinationNat => encode_nat(m),
+            Expr::DestinationNat { protocol, port } => encode_nat(m, *protocol, *port),
             Expr::Masquerade => {}
             Expr::Verdict { code, chain } => encode_verdict(m, *code, *chain),
         }
@@ -150,10 +157,10 @@ fn encode_in_set(message: &mut Message, set: &str, negate: bool) {
     }
 }
 
-/// `NFTA_NAT_*`: the lookup left the address in the first word and the port in the second.
-fn encode_nat(message: &mut Message) {
-    numbers(message, &[NAT_DNAT, u32::from(NFPROTO_IPV4), NFT_REG_1]);
-    message.be32(5, NFT_REG32_01);
+/// `NFTA_NAT_*`: the lookup left the address in register 1 and the port in a word after it.
+fn encode_nat(message: &mut Message, protocol: u8, port: u32) {
+    numbers(message, &[NAT_DNAT, u32::from(protocol), NFT_REG_1]);
+    message.be32(5, port);
 }
 
 /// `NFTA_IMMEDIATE_*` with a verdict.

@@ -174,9 +174,22 @@ impl Batch {
         self.elements(NFT_MSG_NEWSETELEM, NLM_F_CREATE, set, elements);
     }
 
-    /// Deletes elements.
-    pub(crate) fn delete_elements(&mut self, set: &str, elements: &[Element]) {
-        self.elements(NFT_MSG_DELSETELEM, 0, set, elements);
+    /// Adds elements of several sets.
+    pub(crate) fn add_entries(&mut self, entries: &[(&'static str, Element)]) {
+        self.entries(NFT_MSG_NEWSETELEM, NLM_F_CREATE, entries);
+    }
+
+    /// Deletes elements of several sets.
+    pub(crate) fn delete_entries(&mut self, entries: &[(&'static str, Element)]) {
+        self.entries(NFT_MSG_DELSETELEM, 0, entries);
+    }
+
+    /// One message for each run of elements of one set.
+    fn entries(&mut self, kind: u16, flags: u16, entries: &[(&'static str, Element)]) {
+        for run in entries.chunk_by(|a, b| a.0 == b.0) {
+            let elements: Vec<Element> = run.iter().map(|(_, element)| element.clone()).collect();
+            self.elements(kind, flags, run[0].0, &elements);
+        }
     }
 
     fn elements(&mut self, kind: u16, flags: u16, set: &str, elements: &[Element]) {
