@@ -1,7 +1,7 @@
 //! The networks of one host: `bridge`, `host` and `none`, and what a running container has of them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,8 @@ use droste_model::id::{EndpointId, NetworkId};
 use droste_model::port::{ContainerPort, PortBinding, PublishedPort};
 use droste_model::time::Timestamp;
 use droste_network::{
-    Bridge, Endpoint, HostNetwork, Ipam, Ipv4Net, MacAddr, Namespace, PortRequest, PortReservation, Publication, Wanted,
+    AddressPools, Attached, Bridge, BridgeSubnet, Endpoint, Family, Gateway, HostNetwork, InterfaceName, IpNet, Ipam,
+    MacAddr, Namespace, PortRequest, PortReservation, Publication, Taken, Uplink, Wanted,
 };
 
 use crate::error::{Error, Result};
@@ -133,8 +134,8 @@ impl Networks {
         let network = network_of(host)?;
         let bridge = default_bridge(&network, host, settings)?;
         network.ensure_bridge(&bridge).map_err(|error| failed(&error))?;
-        let mut addresses = Ipam::new(bridge.subnet);
-        let _ = addresses.reserve(bridge.gateway);
+        let mut addresses = Ipam::new(subnet_of(&bridge)?);
+        let _ = addresses.reserve(gateway_of(&bridge)?.into());
         let made = Arc::new(Open { network, bridge, addresses: Mutex::new(addresses) });
         *open = Some(Arc::clone(&made));
         Ok(made)
@@ -169,12 +170,12 @@ impl Networks {
     ) -> Result<Attachment> {
         let Some(record) = record else { return Ok(Attachment { sandbox, on_bridge: None }) };
         let open = self.open(host, settings)?;
-        let _ = lock(&open.addresses).reserve(record.address.0);
+        let _ = lock(&open.addresses).reserve(record.address.0.into());
         let requests = record.ports.iter().filter(|port| port.host_ip.is_ipv4()).map(|port| PortRequest {
             protocol: port.container.protocol,
             host_ip: Some(port.host_ip).filter(|ip| !ip.is_unspecified()),
             host_ports: Some((port.host_port, port.host_port)),
-            target: SocketAddrV4::new(record.address.0, port.container.port),
+            target: SocketAddrV4::new(record.address.0, port.container.port).into(),
         });
         let reservations = open.network.reserve(&requests.collect::<Vec<_>>()).map_err(|error| failed(&error))?;
         let publications = reservations.iter().flat_map(PortReservation::publications).collect();
@@ -191,12 +192,12 @@ impl Networks {
         settings: &Settings,
         attachments: impl Iterator<Item = &'a Attachment>,
     ) -> Result<()> {
-        let is_there = network_of(host)?.bridge_subnet(BRIDGE).map_err(|error| failed(&error))?.is_some();
+        let is_there = network_of(host)?.bridge_subnets(BRIDGE).map_err(|error| failed(&error))?.first().is_some();
         if !is_there {
             return Ok(());
         }
         let open = self.open(host, settings)?;
-        let mut wanted = Wanted { bridges: vec![open.bridge.clone()], ports: Vec::new(), host_ifnames: Vec::new() };
+        let mut wanted = Wanted { bridges: vec![open.bridge.clone()], ..Wanted::default() };
         for on_bridge in attachments.filter_map(|attachment| attachment.on_bridge.as_ref()) {
             wanted.ports.extend(on_bridge.publications.iter().cloned());
             wanted.host_ifnames.push(on_bridge.host_ifname.clone());
@@ -224,13 +225,14 @@ fn network_of(host: &HostState) -> Result<HostNetwork> {
 
 /// The bridge that the settings name, or the one that an earlier daemon made, or one in a free subnet.
 fn default_bridge(network: &HostNetwork, host: &HostState, settings: &Settings) -> Result<Bridge> {
-    let is_there = network.bridge_subnet(BRIDGE).map_err(|error| failed(&error))?;
+    let is_there = network.bridge_subnets(BRIDGE).map_err(|error| failed(&error))?.first().copied();
     let mut bridge = match (settings.bridge_ip.filter(|_| host.level == 0), is_there) {
         (Some((gateway, prefix)), _) => {
-            let subnet = Ipv4Net::new(gateway, prefix).map_err(|error| {
+            let subnet = IpNet::new(gateway.into(), prefix).map_err(|error| {
                 Error::invalid(format!("invalid address of the default bridge {gateway}/{prefix}: {error}"))
             })?;
-            Bridge { gateway, ..Bridge::new(BRIDGE, subnet.trunc()) }
+            let subnets = vec![BridgeSubnet { address: Some(gateway.into()), ..BridgeSubnet::new(subnet) }];
+            Bridge { subnets, ..Bridge::new(BRIDGE, subnet) }
         }
         (None, Some(subnet)) => Bridge::new(BRIDGE, subnet),
         (None, None) => Bridge::new(BRIDGE, free_subnet(network, host, settings)?),
@@ -243,26 +245,38 @@ fn default_bridge(network: &HostNetwork, host: &HostState, settings: &Settings) 
 }
 
 /// A subnet that nobody around uses: of the daemon's pools, or of Docker's.
-fn free_subnet(network: &HostNetwork, host: &HostState, settings: &Settings) -> Result<Ipv4Net> {
-    let mut taken = above(host);
-    if settings.address_pools.is_empty() {
-        return network.choose_subnet(&taken).map_err(|error| failed(&error));
-    }
-    taken.extend(network.used_subnets().map_err(|error| failed(&error))?);
-    let pools = settings
+fn free_subnet(network: &HostNetwork, host: &HostState, settings: &Settings) -> Result<IpNet> {
+    let given: std::result::Result<Vec<_>, _> = settings
         .address_pools
         .iter()
-        .filter_map(|(base, prefix, size)| Ipv4Net::new(*base, *prefix).ok().and_then(|pool| pool.subnets(*size).ok()));
-    droste_network::first_free(pools.flatten(), &taken).ok_or_else(|| {
-        Error::internal("all of the daemon's address pools are in use: give more --default-address-pool")
-    })
+        .map(|(base, prefix, size)| IpNet::new((*base).into(), *prefix).map(|pool| (pool, *size)))
+        .collect();
+    let given = given.map_err(|error| Error::invalid(format!("invalid address pool: {error}")))?;
+    let pools = AddressPools::of(&given, host.id.to_string().as_bytes());
+    let pools = pools.map_err(|error| Error::invalid(error.to_string()))?;
+    network.choose_subnet(&pools, Family::V4, &above(host)).map_err(|error| failed(&error))
+}
+
+/// A bridge's IPv4 subnet.
+fn subnet_of(bridge: &Bridge) -> Result<IpNet> {
+    let subnet = bridge.subnet(Family::V4).map(|subnet| subnet.net);
+    subnet.ok_or_else(|| Error::internal("the default bridge has no IPv4 subnet"))
+}
+
+/// A bridge's own IPv4 address.
+fn gateway_of(bridge: &Bridge) -> Result<Ipv4Addr> {
+    match bridge.subnet(Family::V4).and_then(|subnet| subnet.address) {
+        Some(IpAddr::V4(address)) => Ok(address),
+        _ => Err(Error::internal("the default bridge has no IPv4 address")),
+    }
 }
 
 /// The subnets of the hosts above: a host that reused one could not reach what is on it.
-fn above(host: &HostState) -> Vec<Ipv4Net> {
+fn above(host: &HostState) -> Vec<Taken> {
     let hosts = std::iter::successors(host.parent.as_deref(), |host| host.parent.as_deref());
     let open = hosts.filter_map(|host| lock(&host.networks.open).clone());
-    open.flat_map(|open| open.network.used_subnets().unwrap_or_default()).collect()
+    let subnets = open.flat_map(|open| open.network.used_subnets().unwrap_or_default());
+    subnets.map(|subnet| Taken { subnet, holder: "a host above".to_owned() }).collect()
 }
 
 impl OnBridge {
@@ -271,11 +285,14 @@ impl OnBridge {
         let address = lock(&open.addresses)
             .allocate()
             .map_err(|error| Error::internal(format!("no address left on the default bridge: {error}")))?;
+        let IpAddr::V4(v4) = address else {
+            return Err(Error::internal("the default bridge gave an address that is not of IPv4"));
+        };
         // Made of the address, because addresses are given again and neighbours remember who had them.
         let mac = wish.mac.unwrap_or_else(|| MacAddr::of_endpoint(address));
         let record = EndpointRecord {
-            address: (address, open.bridge.subnet.prefix_len()),
-            gateway: open.bridge.gateway,
+            address: (v4, subnet_of(&open.bridge)?.prefix_len()),
+            gateway: gateway_of(&open.bridge)?,
             mac: mac.to_string(),
             ports: Vec::new(),
             id,
@@ -284,16 +301,17 @@ impl OnBridge {
         Ok(Self { open, record, host_ifname, reservations: Vec::new(), publications: Vec::new(), relays: Vec::new() })
     }
 
-    fn attach(&self, sandbox: &Namespace) -> Result<()> {
+    fn attach(&self, sandbox: &Namespace) -> Result<Attached> {
         let (address, prefix) = self.record.address;
+        let address = IpNet::new(address.into(), prefix).map_err(|error| Error::internal(error.to_string()))?;
         let endpoint = Endpoint {
-            bridge: self.open.bridge.name.clone(),
-            host_ifname: self.host_ifname.clone(),
-            ifname: "eth0".to_owned(),
-            address: Ipv4Net::new(address, prefix).map_err(|error| Error::internal(error.to_string()))?,
-            mac: self.record.mac.parse().map_err(|error| Error::internal(format!("{error}")))?,
-            gateway: Some(self.open.bridge.gateway),
+            uplink: Uplink::Bridge { bridge: self.open.bridge.name.clone(), host_ifname: self.host_ifname.clone() },
+            name: InterfaceName::Prefix("eth".to_owned()),
+            addresses: vec![address],
+            mac: Some(self.record.mac.parse().map_err(|error| Error::internal(format!("{error}")))?),
+            gateways: vec![Gateway::Via(self.record.gateway.into())],
             mtu: self.open.bridge.mtu,
+            sysctls: Vec::new(),
         };
         self.open.network.attach(sandbox, &endpoint).map_err(|error| failed(&error))
     }
@@ -335,7 +353,7 @@ impl OnBridge {
             protocol: port.protocol,
             host_ip: binding.host_ip,
             host_ports: binding.wanted(),
-            target: SocketAddrV4::new(self.record.address.0, port.port),
+            target: SocketAddrV4::new(self.record.address.0, port.port).into(),
         }
     }
 }
@@ -358,7 +376,7 @@ impl Drop for OnBridge {
         }
         // The link goes with its sandbox; removing it here would take the kernel twenty milliseconds.
         let _ = self.open.network.unplug(&self.host_ifname);
-        lock(&self.open.addresses).release(self.record.address.0);
+        lock(&self.open.addresses).release(self.record.address.0.into());
     }
 }
 
@@ -393,7 +411,7 @@ impl Host {
             name: network.name().to_owned(),
             driver: network.driver().to_owned(),
             created: networks.created,
-            subnets: bridge.iter().map(|one| (one.subnet.to_string(), Some(IpAddr::V4(one.gateway)))).collect(),
+            subnets: bridge.iter().flat_map(|one| &one.subnets).map(|one| (one.net.to_string(), one.address)).collect(),
             options: bridge.as_ref().map(options_of).unwrap_or_default(),
             containers: self.members_on(network),
         }

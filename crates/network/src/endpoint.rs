@@ -134,7 +134,9 @@ impl FromStr for MacvlanMode {
             "private" => Ok(Self::Private),
             "vepa" => Ok(Self::Vepa),
             "passthru" => Ok(Self::Passthru),
-            other => Err(format!("requested macvlan mode '{other}' is not valid, 'bridge' mode is the macvlan driver default")),
+            other => Err(format!(
+                "requested macvlan mode '{other}' is not valid, 'bridge' mode is the macvlan driver default"
+            )),
         }
     }
 }
@@ -146,7 +148,9 @@ impl FromStr for IpvlanMode {
             "" | "l2" => Ok(Self::L2),
             "l3" => Ok(Self::L3),
             "l3s" => Ok(Self::L3s),
-            other => Err(format!("requested ipvlan mode '{other}' is not valid, 'l2' mode is the ipvlan driver default")),
+            other => {
+                Err(format!("requested ipvlan mode '{other}' is not valid, 'l2' mode is the ipvlan driver default"))
+            }
         }
     }
 }
@@ -158,7 +162,9 @@ impl FromStr for IpvlanFlag {
             "" | "bridge" => Ok(Self::Bridge),
             "private" => Ok(Self::Private),
             "vepa" => Ok(Self::Vepa),
-            other => Err(format!("requested ipvlan flag '{other}' is not valid, 'bridge' is the ipvlan driver default")),
+            other => {
+                Err(format!("requested ipvlan flag '{other}' is not valid, 'bridge' is the ipvlan driver default"))
+            }
         }
     }
 }

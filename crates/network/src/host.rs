@@ -94,9 +94,9 @@ impl HostNetwork {
     pub fn choose_subnet(&self, pools: &AddressPools, family: Family, taken: &[Taken]) -> Result<IpNet> {
         let mut all = self.used_subnets()?;
         all.extend(taken.iter().map(|t| t.subnet));
-        pools.first_free(family, &all).ok_or_else(|| NetworkError::NoSubnet {
-            holders: ipam::holders(pools, family, &all, taken),
-        })
+        pools
+            .first_free(family, &all)
+            .ok_or_else(|| NetworkError::NoSubnet { holders: ipam::holders(pools, family, &all, taken) })
     }
 
     /// Refuses a subnet that overlaps one of the namespace's.
@@ -281,9 +281,8 @@ impl HostNetwork {
 
     /// Learns what an earlier daemon left that only the table knows.
     fn adopt(&self, state: &mut State) -> Result<()> {
-        let closed = self.filter("list the rules", |socket| {
-            nft::elements(socket, NFPROTO_INET, &self.tag, firewall::CLOSED_SET)
-        })?;
+        let closed = self
+            .filter("list the rules", |socket| nft::elements(socket, NFPROTO_INET, &self.tag, firewall::CLOSED_SET))?;
         state.desired.closed.extend(firewall::closed_families(&closed.unwrap_or_default()));
         Ok(())
     }
@@ -490,9 +489,8 @@ fn leftovers(links: &[Link], mark: &str, wanted: &Wanted) -> Vec<String> {
     let is_port = |l: &Link| bridges.iter().any(|b| Some(b.index) == l.master);
     let ours = |l: &&Link| l.name.starts_with(HOST_PREFIX) && (is_port(l) || is_orphan(l));
     let ends = links.iter().filter(ours).filter(|l| !wanted.host_ifnames.contains(&l.name));
-    let is_wanted = |l: &Link| {
-        wanted.bridges.iter().any(|w| w.name == l.name) || wanted.parents.iter().any(|w| w.name == l.name)
-    };
+    let is_wanted =
+        |l: &Link| wanted.bridges.iter().any(|w| w.name == l.name) || wanted.parents.iter().any(|w| w.name == l.name);
     let marked = links.iter().filter(|l| parent::is_ours(l, mark) || (l.kind == "bridge" && l.alias == mark));
     ends.chain(marked.filter(|l| !is_wanted(l))).map(|l| l.name.clone()).collect()
 }

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use droste_model::port::Protocol;
 use droste_network::{
-    Bridge, Endpoint, HostNetwork, Ipam, Ipv4Net, MacAddr, Namespace, NetworkError, PortRequest, PortReservation,
-    Publication, Wanted, addresses, default_gateway, host_ifname, interface_stats, links, overlap,
+    AddressPools, Attached, Bridge, Endpoint, Family, Gateway, HostNetwork, InterfaceName, IpNet, Ipam, MacAddr,
+    Namespace, NetworkError, PortRequest, PortReservation, Publication, Taken, Uplink, Wanted, addresses,
+    default_gateway, host_ifname, interface_stats, links, overlap,
 };
 
 const TAG: &str = "droste";
@@ -35,6 +36,42 @@ struct Sandbox {
     namespace: Namespace,
     ip: Ipv4Addr,
     host_ifname: String,
+    attached: Attached,
+}
+
+fn v4(ip: IpAddr) -> Ipv4Addr {
+    match ip {
+        IpAddr::V4(ip) => ip,
+        IpAddr::V6(ip) => panic!("{ip} is of IPv6"),
+    }
+}
+
+/// The IPv4 subnet of a bridge.
+fn subnet(bridge: &Bridge) -> IpNet {
+    bridge.subnet(Family::V4).unwrap().net
+}
+
+/// The IPv4 address of a bridge.
+fn gateway(bridge: &Bridge) -> Ipv4Addr {
+    v4(bridge.subnet(Family::V4).unwrap().address.unwrap())
+}
+
+fn free_subnet(network: &HostNetwork, taken: &[IpNet]) -> IpNet {
+    let taken: Vec<_> = taken.iter().map(|subnet| Taken { subnet: *subnet, holder: String::new() }).collect();
+    network.choose_subnet(&AddressPools::docker(b"test"), Family::V4, &taken).unwrap()
+}
+
+/// What hangs on a bridge with an IPv4 address.
+fn endpoint(bridge: &Bridge, ip: Ipv4Addr, number: u32) -> Endpoint {
+    Endpoint {
+        uplink: Uplink::Bridge { bridge: bridge.name.clone(), host_ifname: host_ifname(&format!("{number:012}")) },
+        name: InterfaceName::Prefix("eth".to_owned()),
+        addresses: vec![Ipam::new(subnet(bridge)).on_link(ip.into())],
+        mac: Some(MacAddr::of_endpoint(ip.into())),
+        gateways: vec![Gateway::Via(gateway(bridge).into())],
+        mtu: bridge.mtu,
+        sysctls: Vec::new(),
+    }
 }
 
 impl Host {
@@ -43,35 +80,26 @@ impl Host {
     }
 
     /// A host below others that use these subnets.
-    fn below(namespace: Namespace, taken: &[Ipv4Net]) -> Self {
+    fn below(namespace: Namespace, taken: &[IpNet]) -> Self {
         let network = HostNetwork::open(namespace, TAG).unwrap();
-        let bridge = Bridge::new("droste0", network.choose_subnet(taken).unwrap());
+        let bridge = Bridge::new("droste0", free_subnet(&network, taken));
         network.ensure_bridge(&bridge).unwrap();
-        let mut ipam = Ipam::new(bridge.subnet);
-        ipam.reserve(bridge.gateway).unwrap();
+        let mut ipam = Ipam::new(subnet(&bridge));
+        ipam.reserve(gateway(&bridge).into()).unwrap();
         Self { network, bridge, ipam, made: 0 }
     }
 
     fn sandbox(&mut self) -> Sandbox {
         let bridge = self.bridge.clone();
-        let ip = self.ipam.allocate().unwrap();
+        let ip = v4(self.ipam.allocate().unwrap());
         self.attach(&bridge, ip)
     }
 
     fn attach(&mut self, bridge: &Bridge, ip: Ipv4Addr) -> Sandbox {
         self.made += 1;
-        let endpoint = Endpoint {
-            bridge: bridge.name.clone(),
-            host_ifname: host_ifname(&format!("{:012}", self.made)),
-            ifname: "eth0".to_owned(),
-            address: Ipam::new(bridge.subnet).on_link(ip),
-            mac: MacAddr::of_endpoint(ip),
-            gateway: Some(bridge.gateway),
-            mtu: bridge.mtu,
-        };
         let namespace = Namespace::create().unwrap();
-        self.network.attach(&namespace, &endpoint).unwrap();
-        Sandbox { namespace, ip, host_ifname: endpoint.host_ifname }
+        let attached = self.network.attach(&namespace, &endpoint(bridge, ip, self.made)).unwrap();
+        Sandbox { namespace, ip, host_ifname: attached.host_ifname.clone().unwrap(), attached }
     }
 
     fn publish(
@@ -85,7 +113,7 @@ impl Host {
             protocol,
             host_ip,
             host_ports: Some((port, port)),
-            target: SocketAddrV4::new(target.0, target.1),
+            target: SocketAddrV4::new(target.0, target.1).into(),
         };
         let reservation = self.network.reserve(&[request]).unwrap().remove(0);
         self.network.publish(&reservation.publications()).unwrap();
@@ -178,7 +206,7 @@ const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 fn a_container_reaches_outside_under_its_hosts_address() {
     let (outside, mut host, host_ip) = world();
     let sandbox = host.sandbox();
-    assert_eq!(default_gateway(&sandbox.namespace).unwrap(), Some(host.bridge.gateway));
+    assert_eq!(default_gateway(&sandbox.namespace, Family::V4).unwrap(), Some(gateway(&host.bridge).into()));
     let port = tcp_server(outside.network.namespace(), 0);
     assert_eq!(seen(&sandbox.namespace, (OUTSIDE, port)), host_ip.to_string());
 }
@@ -189,7 +217,7 @@ fn containers_of_a_bridge_see_each_other_unmasked() {
     let (a, b) = (host.sandbox(), host.sandbox());
     let port = tcp_server(&a.namespace, 0);
     assert_eq!(seen(&b.namespace, (a.ip, port)), b.ip.to_string());
-    assert_eq!(seen(host.network.namespace(), (a.ip, port)), host.bridge.gateway.to_string());
+    assert_eq!(seen(host.network.namespace(), (a.ip, port)), gateway(&host.bridge).to_string());
 }
 
 #[test]
@@ -198,18 +226,18 @@ fn a_published_port_is_reached_from_everywhere() {
     let (server, client) = (host.sandbox(), host.sandbox());
     tcp_server(&server.namespace, 80);
     let _held = host.publish(Protocol::Tcp, None, 8080, (server.ip, 80));
-    let gateway = host.bridge.gateway.to_string();
+    let gateway_text = gateway(&host.bridge).to_string();
     let here = host.network.namespace();
     for filtered in ["1", "0"] {
         filter_bridged(&host, filtered);
         assert_eq!(seen(outside.network.namespace(), (host_ip, 8080)), OUTSIDE.to_string());
-        assert_eq!(seen(here, (LOOPBACK, 8080)), gateway);
-        assert_eq!(seen(here, (Ipv4Addr::new(127, 1, 2, 3), 8080)), gateway);
+        assert_eq!(seen(here, (LOOPBACK, 8080)), gateway_text);
+        assert_eq!(seen(here, (Ipv4Addr::new(127, 1, 2, 3), 8080)), gateway_text);
         assert_eq!(seen(here, (host_ip, 8080)), host_ip.to_string());
-        assert_eq!(seen(here, (host.bridge.gateway, 8080)), gateway);
-        assert_eq!(seen(&client.namespace, (host.bridge.gateway, 8080)), gateway);
-        assert_eq!(seen(&client.namespace, (host_ip, 8080)), gateway);
-        assert_eq!(seen(&server.namespace, (host.bridge.gateway, 8080)), gateway, "its own port");
+        assert_eq!(seen(here, (gateway(&host.bridge), 8080)), gateway_text);
+        assert_eq!(seen(&client.namespace, (gateway(&host.bridge), 8080)), gateway_text);
+        assert_eq!(seen(&client.namespace, (host_ip, 8080)), gateway_text);
+        assert_eq!(seen(&server.namespace, (gateway(&host.bridge), 8080)), gateway_text, "its own port");
     }
 }
 
@@ -218,11 +246,11 @@ fn a_published_udp_port_is_reached_from_everywhere() {
     let (outside, mut host, host_ip) = world();
     let (server, client) = (host.sandbox(), host.sandbox());
     let _held = host.publish(Protocol::Udp, None, 5353, (server.ip, 53));
-    let gateway = host.bridge.gateway.to_string();
+    let gateway_text = gateway(&host.bridge).to_string();
     let cases = [
         (outside.network.namespace(), host_ip, OUTSIDE.to_string()),
-        (host.network.namespace(), LOOPBACK, gateway.clone()),
-        (&client.namespace, host.bridge.gateway, gateway),
+        (host.network.namespace(), LOOPBACK, gateway_text.clone()),
+        (&client.namespace, gateway(&host.bridge), gateway_text),
     ];
     for filtered in ["1", "0"] {
         filter_bridged(&host, filtered);
@@ -240,7 +268,7 @@ fn a_port_of_loopback_stays_inside() {
     let server = host.sandbox();
     tcp_server(&server.namespace, 80);
     let _held = host.publish(Protocol::Tcp, Some(LOOPBACK.into()), 8100, (server.ip, 80));
-    assert_eq!(seen(host.network.namespace(), (LOOPBACK, 8100)), host.bridge.gateway.to_string());
+    assert_eq!(seen(host.network.namespace(), (LOOPBACK, 8100)), gateway(&host.bridge).to_string());
     unreachable(host.network.namespace(), (host_ip, 8100));
     unreachable(outside.network.namespace(), (host_ip, 8100));
 }
@@ -254,8 +282,8 @@ fn a_port_at_one_address_is_at_that_only() {
     let _one = host.publish(Protocol::Tcp, Some(host_ip.into()), 8080, (one.ip, 80));
     let _other = host.publish(Protocol::Tcp, Some(LOOPBACK.into()), 8080, (other.ip, 80));
     assert_eq!(seen(outside.network.namespace(), (host_ip, 8080)), OUTSIDE.to_string());
-    unreachable(host.network.namespace(), (host.bridge.gateway, 8080));
-    assert_eq!(seen(host.network.namespace(), (LOOPBACK, 8080)), host.bridge.gateway.to_string());
+    unreachable(host.network.namespace(), (gateway(&host.bridge), 8080));
+    assert_eq!(seen(host.network.namespace(), (LOOPBACK, 8080)), gateway(&host.bridge).to_string());
 }
 
 #[test]
@@ -264,7 +292,7 @@ fn what_is_not_published_is_not_reached() {
     let server = host.sandbox();
     tcp_server(&server.namespace, 80);
     let held = host.publish(Protocol::Tcp, None, 8080, (server.ip, 80));
-    run(outside.network.namespace(), "ip", &format!("route add {} via {host_ip}", host.bridge.subnet));
+    run(outside.network.namespace(), "ip", &format!("route add {} via {host_ip}", subnet(&host.bridge)));
     unreachable(outside.network.namespace(), (server.ip, 80));
     assert_eq!(seen(outside.network.namespace(), (host_ip, 8080)), OUTSIDE.to_string());
     host.network.unpublish(&held.publications()).unwrap();
@@ -275,9 +303,9 @@ fn what_is_not_published_is_not_reached() {
 #[test]
 fn bridges_are_kept_apart() {
     let (_outside, mut host, _) = world();
-    let second = Bridge { icc: false, ..Bridge::new("droste1", host.network.choose_subnet(&[]).unwrap()) };
+    let second = Bridge { icc: false, ..Bridge::new("droste1", free_subnet(&host.network, &[])) };
     host.network.ensure_bridge(&second).unwrap();
-    let hosts: Vec<_> = second.subnet.hosts().skip(1).take(2).collect();
+    let hosts: Vec<_> = subnet(&second).hosts().skip(1).take(2).map(v4).collect();
     let (a, b, c) = (host.sandbox(), host.attach(&second, hosts[0]), host.attach(&second, hosts[1]));
     for sandbox in [&a, &b, &c] {
         tcp_server(&sandbox.namespace, 80);
@@ -289,9 +317,9 @@ fn bridges_are_kept_apart() {
         unreachable(&b.namespace, (c.ip, 80));
     }
     let _held = host.publish(Protocol::Tcp, None, 8080, (b.ip, 80));
-    assert_eq!(seen(&a.namespace, (host.bridge.gateway, 8080)), second.gateway.to_string());
+    assert_eq!(seen(&a.namespace, (gateway(&host.bridge), 8080)), gateway(&second).to_string());
     host.network.remove_bridge(&second.name).unwrap();
-    assert!(!host.nft("list table ip droste").contains("droste1"));
+    assert!(!host.nft("list table inet droste").contains("droste1"));
 }
 
 #[test]
@@ -303,9 +331,9 @@ fn a_container_cannot_reach_its_hosts_loopback() {
     thread::spawn(move || listener.incoming().flatten().for_each(|mut s| drop(s.write_all(b"secret"))));
     attacker.namespace.write_sysctls(&[("net.ipv4.conf.eth0.route_localnet", "1")]).unwrap();
     run(&attacker.namespace, "ip", "address flush dev lo");
-    run(&attacker.namespace, "ip", &format!("route add 127.0.0.1 via {}", host.bridge.gateway));
+    run(&attacker.namespace, "ip", &format!("route add 127.0.0.1 via {}", gateway(&host.bridge)));
     unreachable(&attacker.namespace, (LOOPBACK, 9000));
-    host.nft("flush chain ip droste guard");
+    host.nft("flush chain inet droste guard");
     assert_eq!(seen(&attacker.namespace, (LOOPBACK, 9000)), "secret", "without the guard it is open");
 }
 
@@ -339,7 +367,7 @@ fn a_published_port_is_reached_at_ipv6_loopback() {
         .expect("the relay listens");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, host.bridge.gateway.to_string());
+    assert_eq!(answer, gateway(&host.bridge).to_string());
 
     let answering = udp_server(&server.namespace, 53);
     let socket = here.run_in(|| UdpSocket::bind("[::1]:0")).unwrap().unwrap();
@@ -348,7 +376,7 @@ fn a_published_port_is_reached_at_ipv6_loopback() {
     let mut buffer = [0; 64];
     let (length, from) = socket.recv_from(&mut buffer).unwrap();
     assert_eq!(from.to_string(), "[::1]:8080");
-    assert_eq!(&buffer[..length], host.bridge.gateway.to_string().as_bytes());
+    assert_eq!(&buffer[..length], gateway(&host.bridge).to_string().as_bytes());
     answering.join().unwrap();
 }
 
@@ -376,7 +404,7 @@ fn a_udp_flow_follows_its_published_port() {
 
 fn request(host_ip: Option<&str>, host_ports: Option<(u16, u16)>) -> PortRequest {
     let host_ip = host_ip.map(|ip| ip.parse().unwrap());
-    let target = "172.17.0.2:80".parse().unwrap();
+    let target = "172.17.0.2:80".parse::<SocketAddrV4>().unwrap().into();
     PortRequest { protocol: Protocol::Tcp, host_ip, host_ports, target }
 }
 
@@ -442,18 +470,18 @@ fn a_flushed_table_is_put_right() {
     tcp_server(&server.namespace, 80);
     let _held = host.publish(Protocol::Tcp, None, 8080, (server.ip, 80));
     assert!(!host.network.verify().unwrap(), "nothing was changed");
-    let before = host.nft("list table ip droste");
+    let before = host.nft("list table inet droste");
     let damages = [
         "flush ruleset",
-        "delete table ip droste",
-        "flush chain ip droste postrouting",
-        "delete element ip droste ports { tcp . 8080 }",
-        "add element ip droste bridges { eth9 }",
+        "delete table inet droste",
+        "flush chain inet droste postrouting",
+        "delete element inet droste ports { tcp . 8080 }",
+        "add element inet droste bridges { eth9 }",
     ];
     for damage in damages {
         host.nft(damage);
         assert!(host.network.verify().unwrap(), "{damage}");
-        assert_eq!(host.nft("list table ip droste"), before, "{damage}");
+        assert_eq!(host.nft("list table inet droste"), before, "{damage}");
         assert!(!host.network.verify().unwrap(), "{damage}");
     }
     assert_eq!(seen(outside.network.namespace(), (host_ip, 8080)), OUTSIDE.to_string());
@@ -478,31 +506,47 @@ fn publishing_on_a_flushed_table_writes_all_of_it() {
 }
 
 /// What `nft` makes of each rule that this crate encodes.
-const RULES: [&str; 13] = [
-    "dnat ip to ip daddr . meta l4proto . th dport map @ports_at",
-    "dnat ip to meta l4proto . th dport map @ports ",
+const RULES: [&str; 29] = [
     "iifname != \"lo\" ip daddr 127.0.0.0/8 drop",
     "iifname != \"lo\" ip saddr 127.0.0.0/8 drop",
+    "ip6 daddr ::1 return",
+    "dnat ip to ip daddr . meta l4proto . th dport map @ports_at",
+    "dnat ip to meta l4proto . th dport map @ports ",
+    "dnat ip6 to ip6 daddr . meta l4proto . th dport map @ports6_at",
+    "dnat ip6 to meta l4proto . th dport map @ports6 ",
     "type nat hook prerouting priority dstnat; policy accept;\n\t\tfib daddr type local jump publish",
     "type nat hook output priority -100; policy accept;\n\t\tfib daddr type local jump publish",
-    "iifname @masquerade oifname != @bridges masquerade",
+    "meta nfproto ipv4 iifname @masquerade oifname != @bridges masquerade",
+    "meta nfproto ipv6 iifname @masquerade6 oifname != @bridges masquerade",
     "ip saddr 127.0.0.0/8 oifname @bridges masquerade",
     "ct status dnat ip saddr @subnets oifname @bridges masquerade",
+    "ct status dnat ip6 saddr @subnets6 oifname @bridges masquerade",
+    "iifname . oifname @peers accept",
+    "iifname @internal drop",
+    "\toifname @internal drop",
     "oifname @bridges ct state established,related accept",
     "oifname @bridges ct status dnat accept",
-    "iifname . oifname @peers accept",
-    "oifname @bridges drop",
+    "meta nfproto ipv4 oifname @unprotected accept",
+    "meta nfproto ipv6 oifname @unprotected6 accept",
+    "\tip daddr . meta l4proto . th dport @open accept",
+    "\tip6 daddr . meta l4proto . th dport @open6 accept",
+    "iifname . oifname @trusted ip daddr . meta l4proto . th dport @targets accept",
+    "iifname . oifname @trusted ip6 daddr . meta l4proto . th dport @targets6 accept",
+    "oifname @routed meta l4proto icmp accept",
+    "oifname @routed6 meta l4proto ipv6-icmp accept",
+    "\toifname @bridges drop",
+    "meta nfproto @closed iifname != @bridges oifname != @bridges drop",
 ];
 
 #[test]
 fn nft_reads_what_was_meant() {
     let (_outside, host, _) = world();
-    let table = host.nft("list table ip droste");
+    let table = host.nft("list table inet droste");
     for rule in RULES {
         assert_eq!(table.matches(rule).count(), 1, "{rule}\n{table}");
     }
     assert_eq!(table.matches("comment \"droste: ").count(), RULES.len());
-    let subnet = format!("flags interval\n\t\telements = {{ {} }}", host.bridge.subnet);
+    let subnet = format!("flags interval\n\t\telements = {{ {} }}", subnet(&host.bridge));
     for contents in ["type ifname\n\t\telements = { \"droste0\" }", "{ \"droste0\" . \"droste0\" }", &subnet] {
         assert!(table.contains(contents), "{contents}\n{table}");
     }
@@ -519,26 +563,26 @@ fn nft_reads_every_port_that_was_meant() {
         state ^= state << 5;
         state
     };
-    let ports: Vec<Publication> = (0..300)
-        .map(|i| Publication {
-            protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][i % 3],
-            host_ip: (i % 2 == 0).then(|| Ipv4Addr::from(next())),
-            host_port: 1 + i as u16 * 211,
-            target: SocketAddrV4::new(Ipv4Addr::from(next()), next() as u16),
+    let ports = (0..300)
+        .map(|i| {
+            let protocol = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][i % 3];
+            let ip = if i % 2 == 0 { Ipv4Addr::from(next()) } else { Ipv4Addr::UNSPECIFIED };
+            let target = SocketAddr::from((Ipv4Addr::from(next()), next() as u16));
+            (protocol, SocketAddr::from((ip, 1 + i as u16 * 211)), target)
         })
-        .collect();
-    host.network.publish(&ports).unwrap();
-    let maps = ["ports", "ports_at"].map(|map| host.nft(&format!("--numeric list map ip droste {map}"))).concat();
+        .collect::<Vec<_>>();
+    let publications: Vec<_> = ports.iter().map(|(p, host, target)| Publication::mapped(*p, *host, *target)).collect();
+    host.network.publish(&publications).unwrap();
+    let maps = ["ports", "ports_at"].map(|map| host.nft(&format!("--numeric list map inet droste {map}"))).concat();
     let maps: String = maps.split_whitespace().collect::<Vec<_>>().join(" ");
-    for port in &ports {
-        let number = match port.protocol {
+    for (protocol, at, to) in &ports {
+        let number = match protocol {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
             Protocol::Sctp => 132,
         };
-        let at = port.host_ip.map(|ip| format!("{ip} . ")).unwrap_or_default();
-        let (to, to_port) = (port.target.ip(), port.target.port());
-        let text = format!("{at}{number} . {} : {to} . {to_port}", port.host_port);
+        let ip = Some(at.ip()).filter(|ip| !ip.is_unspecified()).map(|ip| format!("{ip} . ")).unwrap_or_default();
+        let text = format!("{ip}{number} . {} : {} . {}", at.port(), to.ip(), to.port());
         assert!(maps.contains(&text), "{text}");
     }
     assert_eq!(maps.matches(" : ").count(), ports.len() + 2, "and two types");
@@ -550,33 +594,32 @@ fn publishing_changes_elements_and_no_rules() {
     let (_outside, mut host, _) = world();
     let server = host.sandbox();
     let handles = |host: &Host| -> Vec<String> {
-        let text = host.nft("--handle list table ip droste");
+        let text = host.nft("--handle list table inet droste");
         text.lines().filter(|l| l.contains("# handle")).map(str::to_owned).collect()
     };
     let before = handles(&host);
     let _held = host.publish(Protocol::Tcp, None, 8080, (server.ip, 80));
     assert_eq!(handles(&host), before);
-    assert!(host.nft("list map ip droste ports").contains("tcp . 8080"));
+    assert!(host.nft("list map inet droste ports").contains("tcp . 8080"));
 }
 
 #[test]
 fn many_ports_fit_one_commit() {
     let (_outside, host, _) = world();
     let ports: Vec<Publication> = (1000..3000)
-        .map(|host_port| Publication {
-            protocol: Protocol::Tcp,
-            host_ip: Some(LOOPBACK).filter(|_| host_port % 2 == 0),
-            host_port,
-            target: "172.18.0.2:80".parse().unwrap(),
+        .map(|host_port| {
+            let ip = if host_port % 2 == 0 { LOOPBACK } else { Ipv4Addr::UNSPECIFIED };
+            let target = "172.18.0.2:80".parse().unwrap();
+            Publication::mapped(Protocol::Tcp, (ip, host_port).into(), target)
         })
         .collect();
     host.network.publish(&ports).unwrap();
     host.nft("flush ruleset");
     assert!(host.network.verify().unwrap());
-    assert_eq!(host.nft("list map ip droste ports").matches("tcp . ").count(), 1000);
-    assert_eq!(host.nft("list map ip droste ports_at").matches("127.0.0.1 . tcp . ").count(), 1000);
+    assert_eq!(host.nft("list map inet droste ports").matches("tcp . ").count(), 1000);
+    assert_eq!(host.nft("list map inet droste ports_at").matches("127.0.0.1 . tcp . ").count(), 1000);
     host.network.unpublish(&ports).unwrap();
-    assert!(!host.nft("list map ip droste ports").contains("tcp . "));
+    assert!(!host.nft("list map inet droste ports").contains("tcp . "));
 }
 
 #[test]
@@ -589,7 +632,7 @@ fn a_port_of_before_a_restart_stays_until_it_gives_way() {
     host.network.ensure_bridge(&host.bridge).unwrap();
     assert_eq!(seen(outside.network.namespace(), (host_ip, 8080)), OUTSIDE.to_string());
     let _held = host.publish(Protocol::Tcp, None, 8080, (fresh.ip, 80));
-    let table = host.nft("list map ip droste ports");
+    let table = host.nft("list map inet droste ports");
     assert!(table.contains(&fresh.ip.to_string()) && !table.contains(&lost.ip.to_string()), "{table}");
 }
 
@@ -603,9 +646,9 @@ fn names(host: &Host) -> Vec<String> {
 fn a_crash_leaves_nothing_that_is_not_wanted() {
     let (outside, mut host, host_ip) = world();
     let (kept, lost) = (host.sandbox(), host.sandbox());
-    let second = Bridge::new("droste1", host.network.choose_subnet(&[]).unwrap());
+    let second = Bridge::new("droste1", free_subnet(&host.network, &[]));
     host.network.ensure_bridge(&second).unwrap();
-    let on_second = host.attach(&second, second.subnet.hosts().nth(1).unwrap());
+    let on_second = host.attach(&second, v4(subnet(&second).hosts().nth(1).unwrap()));
     tcp_server(&kept.namespace, 80);
     let held = host.publish(Protocol::Tcp, None, 8080, (kept.ip, 80));
     let _stale = host.publish(Protocol::Tcp, None, 8081, (lost.ip, 80));
@@ -616,18 +659,19 @@ fn a_crash_leaves_nothing_that_is_not_wanted() {
     host.network.ensure_bridge(&host.bridge).unwrap();
     let wanted = Wanted {
         bridges: vec![host.bridge.clone()],
+        parents: Vec::new(),
         ports: held.publications(),
         host_ifnames: vec![kept.host_ifname.clone()],
     };
     host.network.reconcile(&wanted).unwrap();
     assert_eq!(names(&host), ["droste0", &kept.host_ifname, "eth0", "lo"]);
-    let table = host.nft("list table ip droste");
+    let table = host.nft("list table inet droste");
     assert!(table.contains("tcp . 8080") && !table.contains("tcp . 8081") && !table.contains("droste1"));
     assert_eq!(seen(outside.network.namespace(), (host_ip, 8080)), OUTSIDE.to_string());
     assert!(interface_stats(&lost.namespace).unwrap().is_empty());
     assert!(interface_stats(&on_second.namespace).unwrap().is_empty());
     host.network.reconcile(&wanted).unwrap();
-    assert_eq!(host.nft("list table ip droste"), table);
+    assert_eq!(host.nft("list table inet droste"), table);
 
     host.network.clear().unwrap();
     assert_eq!(names(&host), ["eth0", "lo"]);
@@ -638,8 +682,8 @@ fn a_crash_leaves_nothing_that_is_not_wanted() {
 fn an_endpoint_goes_with_its_sandbox() {
     let (_outside, mut host, _) = world();
     let sandbox = host.sandbox();
-    host.network.detach(&sandbox.host_ifname).unwrap();
-    host.network.detach(&sandbox.host_ifname).expect("what is gone is detached");
+    host.network.detach(&sandbox.namespace, &sandbox.attached).unwrap();
+    host.network.detach(&sandbox.namespace, &sandbox.attached).expect("what is gone is detached");
     assert!(interface_stats(&sandbox.namespace).unwrap().is_empty());
     assert_eq!(names(&host), ["droste0", "eth0", "lo"]);
 }
@@ -675,22 +719,15 @@ fn a_failed_attachment_leaves_nothing() {
     let (_outside, mut host, _) = world();
     let sandbox = host.sandbox();
     let before = names(&host);
-    let mut endpoint = Endpoint {
-        bridge: "droste0".to_owned(),
-        host_ifname: host_ifname("failing"),
-        ifname: "eth0".to_owned(),
-        address: "172.18.0.9/16".parse().unwrap(),
-        mac: MacAddr::random().unwrap(),
-        gateway: Some(host.bridge.gateway),
-        mtu: 1500,
-    };
-    let taken = host.network.attach(&sandbox.namespace, &endpoint);
+    let mut failing = endpoint(&host.bridge, Ipv4Addr::new(172, 18, 0, 9), 99);
+    failing.name = InterfaceName::Exactly("eth0".to_owned());
+    let taken = host.network.attach(&sandbox.namespace, &failing);
     assert!(matches!(taken, Err(NetworkError::Link { .. })), "eth0 is there");
-    endpoint.ifname = "eth1".to_owned();
-    endpoint.gateway = Some("10.99.99.1".parse().unwrap());
-    assert!(host.network.attach(&sandbox.namespace, &endpoint).is_err(), "its gateway is out of reach");
-    endpoint.bridge = "nothing0".to_owned();
-    assert!(matches!(host.network.attach(&sandbox.namespace, &endpoint), Err(NetworkError::NoBridge(_))));
+    failing.name = InterfaceName::Prefix("eth".to_owned());
+    failing.gateways = vec![Gateway::Via("10.99.99.1".parse().unwrap())];
+    assert!(host.network.attach(&sandbox.namespace, &failing).is_err(), "its gateway is out of reach");
+    failing.uplink = Uplink::Bridge { bridge: "nothing0".to_owned(), host_ifname: host_ifname("failing") };
+    assert!(matches!(host.network.attach(&sandbox.namespace, &failing), Err(NetworkError::NoBridge(_))));
     assert_eq!(names(&host), before);
     assert_eq!(interface_stats(&sandbox.namespace).unwrap().len(), 1);
 }
@@ -703,7 +740,7 @@ fn hosts_nest_without_overlap() {
     let above = outside.network.used_subnets().unwrap();
     let mut inner = Host::below(inner_sandbox.namespace, &above);
     let container = inner.sandbox();
-    let subnets = [outside.bridge.subnet, host.bridge.subnet, inner.bridge.subnet];
+    let subnets = [subnet(&outside.bridge), subnet(&host.bridge), subnet(&inner.bridge)];
     for (i, a) in subnets.iter().enumerate() {
         assert!(subnets[..i].iter().all(|b| !overlap(*a, *b)), "{subnets:?}");
     }
@@ -712,8 +749,8 @@ fn hosts_nest_without_overlap() {
 
     tcp_server(&container.namespace, 80);
     let _held = inner.publish(Protocol::Tcp, None, 8080, (container.ip, 80));
-    assert_eq!(seen(inner.network.namespace(), (LOOPBACK, 8080)), inner.bridge.gateway.to_string());
-    assert_eq!(seen(host.network.namespace(), (inner_ip, 8080)), host.bridge.gateway.to_string());
+    assert_eq!(seen(inner.network.namespace(), (LOOPBACK, 8080)), gateway(&inner.bridge).to_string());
+    assert_eq!(seen(host.network.namespace(), (inner_ip, 8080)), gateway(&host.bridge).to_string());
     unreachable(host.network.namespace(), (LOOPBACK, 8080));
     let _outer = host.publish(Protocol::Tcp, None, 8080, (inner_ip, 8080));
     assert_eq!(seen(outside.network.namespace(), (host_ip, 8080)), OUTSIDE.to_string());
@@ -727,12 +764,12 @@ fn subnets_and_names_in_use_are_refused() {
     let taken = Bridge::new("eth0", "10.5.0.0/16".parse().unwrap());
     assert!(matches!(host.network.ensure_bridge(&taken), Err(NetworkError::Link { .. })));
     host.network.ensure_bridge(&host.bridge).expect("what is there already is ensured");
-    assert_eq!(host.network.bridge_subnet("droste0").unwrap(), Some(host.bridge.subnet));
-    assert_eq!(host.network.bridge_subnet("eth0").unwrap(), None);
+    assert_eq!(host.network.bridge_subnets("droste0").unwrap(), [subnet(&host.bridge)]);
+    assert_eq!(host.network.bridge_subnets("eth0").unwrap(), []);
     let moved = Bridge::new("droste0", "10.6.0.0/16".parse().unwrap());
     host.network.ensure_bridge(&moved).unwrap();
-    assert_eq!(host.network.bridge_subnet("droste0").unwrap(), Some(moved.subnet));
-    assert!(!host.network.used_subnets().unwrap().contains(&host.bridge.subnet));
+    assert_eq!(host.network.bridge_subnets("droste0").unwrap(), [subnet(&moved)]);
+    assert!(!host.network.used_subnets().unwrap().contains(&subnet(&host.bridge)));
     assert_eq!(names(&host), ["droste0", "eth0", "lo"]);
 }
 

@@ -363,7 +363,9 @@ mod tests {
     #[test]
     fn a_bridges_options_are_elements() {
         let mut bridge = Bridge::new("b", "172.18.0.0/16".parse().unwrap());
-        bridge.subnets.push(BridgeSubnet { mode: GatewayMode::Routed, ..BridgeSubnet::new("fd00::/64".parse().unwrap()) });
+        bridge
+            .subnets
+            .push(BridgeSubnet { mode: GatewayMode::Routed, ..BridgeSubnet::new("fd00::/64".parse().unwrap()) });
         let names = |bridge: &Bridge| bridge_entries(bridge).into_iter().map(|(set, _)| set).collect::<Vec<_>>();
         let six = ["routed6", "subnets6", "subnets6"];
         let four = ["bridges", "peers", "masquerade", "subnets", "subnets"];

@@ -61,7 +61,8 @@ fn publish_rules() -> Vec<Draft> {
     let loopback = [of(Family::V6), vec![address(Family::V6, false), equals(six.to_vec()), Expr::RETURN]].concat();
     let mut all = vec![("publish", "no packet of ::1 leaves loopback: a relay listens there", loopback)];
     for family in BOTH {
-        let (sets, nat) = (Sets::of(family), Expr::DestinationNat { protocol: nfproto(family), port: after_address(family) });
+        let (sets, nat) =
+            (Sets::of(family), Expr::DestinationNat { protocol: nfproto(family), port: after_address(family) });
         let mut at = of(family);
         at.push(address(family, false));
         at.extend(protocol_and_port(after_address(family)));
@@ -122,7 +123,11 @@ fn forward_rules() -> Vec<Draft> {
         all.push(("forward", "bridges that are open", unprotected));
         all.push(("forward", "ports that are routed", [of(family), port_in(&sets.open)].concat()));
         all.push(("forward", "published ports, from trusted interfaces", trusted));
-        all.push(("forward", "diagnosis of what is routed", [of(family), output_in(&sets.routed, false), echo].concat()));
+        all.push((
+            "forward",
+            "diagnosis of what is routed",
+            [of(family), output_in(&sets.routed, false), echo].concat(),
+        ));
     }
     let closed = vec![Expr::Family { register: NFT_REG_1 }, Expr::InSet { set: CLOSED.name, negate: false }];
     let passing = [closed, not_from_bridges(), not_to_bridges(), vec![Expr::DROP]].concat();
