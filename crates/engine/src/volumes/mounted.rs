@@ -114,7 +114,9 @@ fn make(power: &Power, is_machine: bool, options: &BTreeMap<String, String>) -> 
     if let Some(recursive) = words.bind {
         return bind(power, device, recursive, words.flags);
     }
-    if !is_machine && !is_plain_tmpfs(fstype, &words) && !is_unbounded(power)? {
+    // The kernel makes `proc` for the processes of whoever mounts it, and that is the daemon.
+    let allowed = is_machine || is_plain_tmpfs(fstype, &words) || (fstype != "proc" && is_unbounded(power)?);
+    if !allowed {
         return Ok(Err(io::Error::from(rustix::io::Errno::PERM)));
     }
     let wanted =
