@@ -8,25 +8,12 @@ mod registry;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use droste_test_clients::clients;
 use droste_test_support::Engine;
 use droste_test_support::engine::droste_program;
 use droste_test_support::image::BASE;
 
 use registry::Registry;
-
-/// Where `scripts/clients` put them: `DROSTE_TEST_CLIENTS`, or `clients` in the target directory.
-fn clients() -> PathBuf {
-    let dir = std::env::var_os("DROSTE_TEST_CLIENTS").map_or_else(
-        || {
-            let test = std::env::current_exe().unwrap();
-            let target = test.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
-            target.expect("the test runs from a cargo target directory").join("clients")
-        },
-        PathBuf::from,
-    );
-    assert!(dir.is_dir(), "{} is missing: run scripts/clients {0}", dir.display());
-    dir
-}
 
 /// Runs a day's script; what it prints is shown when it fails.
 fn day(program: &Path, script: &str, client: &Path) {
