@@ -144,6 +144,11 @@ impl DetachKeys {
         Ok(Self { sequence, typed: 0 })
     }
 
+    /// The bytes that a text stands for; none if it is empty or wrong.
+    pub(crate) fn bytes(text: &str) -> Vec<u8> {
+        text.split(',').map(key).collect::<Option<_>>().unwrap_or_default()
+    }
+
     /// What of the typed bytes goes to the process, and whether the sequence is complete.
     fn filter(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut pass = Vec::with_capacity(bytes.len());

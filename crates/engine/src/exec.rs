@@ -100,7 +100,7 @@ impl Exec {
             pid: u32::try_from(pid).unwrap_or(0),
             config: Arc::clone(&self.config),
             open_stdin: self.config.attach_stdin,
-            can_remove: exit_code.is_some(),
+            detach_keys: DetachKeys::bytes(&self.config.detach_keys),
         }
     }
 
@@ -138,7 +138,7 @@ fn require_running(container: &Container) -> Result<()> {
         }
         State::Running(_) => Ok(()),
         State::Restarting { .. } => Err(Error::conflict(format!(
-            "container {} is restarting, wait until the container is running",
+            "Container {} is restarting, wait until the container is running",
             container.id
         ))),
         _ => Err(Error::conflict(format!("container {} is not running", container.id))),
@@ -153,7 +153,8 @@ impl Host {
         if config.cmd.is_empty() {
             return Err(Error::invalid("No exec command specified"));
         }
-        DetachKeys::parse(&config.detach_keys)?;
+        DetachKeys::parse(&config.detach_keys)
+            .map_err(|_| Error::invalid(format!("Invalid escape keys ({}) provided", config.detach_keys)))?;
         self.check_user(&container, &config.user).await?;
         let id = ExecId::from_bytes(random::bytes()?);
         let command = config.cmd.join(" ");
@@ -211,6 +212,10 @@ impl Host {
         self.require_write()?;
         let exec = self.find_exec(id)?;
         let shim = exec.shim().ok_or_else(|| Error::conflict(format!("exec process {id} is not running")))?;
+        // Docker's clients size every exec; one without a terminal has nothing to size.
+        if !exec.config.tty {
+            return Ok(());
+        }
         shim.resize(WindowSize { rows, cols })
             .await
             .map_err(|error| Error::conflict(format!("cannot resize exec process {id}: {error}")))

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use droste_model::container::{Config, HostConfig};
 use droste_model::mount::{Mount, MountSource};
 use droste_model::name::VolumeName;
 use droste_model::network::{EndpointRequest, NetworkMode};
+use droste_model::state::Health;
 
 use crate::container::Container;
 use crate::error::Result;
@@ -14,10 +16,11 @@ use crate::record::ContainerRecord;
 use crate::view::{ContainerView, EndpointView, FilesView, MountKind, MountView, OverlayView};
 
 impl Host {
-    /// All containers of this host, newest first. SELF is not among them: a machine does not list itself.
+    /// All containers of this host, newest first. SELF is not among them: a machine does not list itself. The views
+    /// hold what lists show and filter by: no paths, no process ids, and little of what was asked.
     pub fn containers(&self) -> Vec<Arc<ContainerView>> {
-        let mut all: Vec<Arc<ContainerView>> =
-            self.state.members().iter().map(|container| Arc::new(self.view_of(container, false))).collect();
+        let brief = |container: &Arc<Container>| Arc::new(self.dressed(brief(&container.record()), false));
+        let mut all: Vec<Arc<ContainerView>> = self.state.members().iter().map(brief).collect();
         all.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
         all
     }
@@ -32,24 +35,10 @@ impl Host {
     /// A container's view. Of SELF it shows what SELF could see anyway: nothing of the host above.
     fn view_of(&self, container: &Container, is_self: bool) -> ContainerView {
         let record = container.record().clone();
-        let endpoint = record.endpoint.clone();
-        let mut args = record.args();
-        let path = if args.is_empty() { String::new() } else { args.remove(0) };
         let running = record.state.running().is_some();
         let shows_paths = self.level() == 0 && !is_self;
         let pid = record.state.running().map_or(0, |running| self.pid_here(running.pid));
         ContainerView {
-            path,
-            args,
-            last_finished: record.last_finished,
-            health: record.health.clone(),
-            image_id: record.image.clone(),
-            image_manifest: record.manifest.clone(),
-            os: "linux".to_owned(),
-            restart_count: record.restart_count,
-            mounts: listed_mounts(&record).map(|mount| self.mount_view(mount, is_self)).collect(),
-            networks: self.endpoints(&record, is_self),
-            ports: if is_self { Vec::new() } else { endpoint.map(|endpoint| endpoint.ports).unwrap_or_default() },
             files: if shows_paths { self.files_view(&record) } else { FilesView::default() },
             exec_ids: if is_self { Vec::new() } else { self.listed_execs(container) },
             sandbox_key: if running && shows_paths { format!("/proc/{pid}/ns/net") } else { String::new() },
@@ -57,7 +46,35 @@ impl Host {
             overlay: if shows_paths { self.overlay_view(container, &record) } else { None },
             pid: if is_self { 1 } else { pid },
             apparmor_profile: crate::privileges::apparmor_profile(&record.host_config),
+            ..self.dressed(record, is_self)
+        }
+    }
+
+    /// What a record alone tells.
+    fn dressed(&self, record: ContainerRecord, is_self: bool) -> ContainerView {
+        let mut args = record.args();
+        let path = if args.is_empty() { String::new() } else { args.remove(0) };
+        let endpoint = record.endpoint.as_ref().filter(|_| !is_self);
+        ContainerView {
+            path,
+            args,
+            last_finished: record.last_finished,
+            os: "linux".to_owned(),
+            restart_count: record.restart_count,
+            mounts: listed_mounts(&record).map(|mount| self.mount_view(mount, is_self)).collect(),
+            networks: self.endpoints(&record, is_self),
+            ports: endpoint.map(|endpoint| endpoint.ports.clone()).unwrap_or_default(),
+            files: FilesView::default(),
+            exec_ids: Vec::new(),
+            sandbox_key: String::new(),
+            sandbox_id: String::new(),
+            overlay: None,
+            pid: 0,
+            apparmor_profile: String::new(),
             is_host: record.is_host(),
+            health: record.health,
+            image_id: record.image,
+            image_manifest: record.manifest,
             id: record.id,
             name: record.name,
             created: record.created,
@@ -176,6 +193,44 @@ impl Host {
     }
 }
 
+/// What lists show of a record, without copying the rest of it.
+fn brief(record: &ContainerRecord) -> ContainerRecord {
+    let config = Config {
+        image: record.config.image.clone(),
+        entrypoint: record.config.entrypoint.clone(),
+        cmd: record.config.cmd.clone(),
+        labels: record.config.labels.clone(),
+        exposed_ports: record.config.exposed_ports.clone(),
+        ..Config::default()
+    };
+    let host_config = HostConfig {
+        network_mode: record.host_config.network_mode.clone(),
+        annotations: record.host_config.annotations.clone(),
+        tmpfs: record.host_config.tmpfs.clone(),
+        ..HostConfig::default()
+    };
+    ContainerRecord {
+        id: record.id.clone(),
+        name: record.name.clone(),
+        host: record.host.clone(),
+        created: record.created,
+        image: record.image.clone(),
+        manifest: None,
+        config,
+        host_config,
+        networks: record.networks.clone(),
+        mounts: record.mounts.clone(),
+        anonymous_volumes: Vec::new(),
+        socket: record.socket.clone(),
+        state: record.state.clone(),
+        restart_count: record.restart_count,
+        stopped_by_hand: record.stopped_by_hand,
+        last_finished: record.last_finished,
+        health: record.health.as_ref().map(|health| Health { log: Vec::new(), ..*health }),
+        endpoint: record.endpoint.clone(),
+    }
+}
+
 /// What Docker calls mounts: all but what `--tmpfs` asked for.
 fn listed_mounts(record: &ContainerRecord) -> impl Iterator<Item = &Mount> {
     record.mounts.iter().filter(|mount| {
@@ -186,7 +241,7 @@ fn listed_mounts(record: &ContainerRecord) -> impl Iterator<Item = &Mount> {
 }
 
 /// A container's own configuration without the words of the host above: its paths and names of its neighbours.
-fn redacted(mut host: droste_model::container::HostConfig) -> droste_model::container::HostConfig {
+fn redacted(mut host: HostConfig) -> HostConfig {
     host.binds = None;
     host.mounts = None;
     host.volumes_from = None;

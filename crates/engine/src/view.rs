@@ -176,8 +176,8 @@ pub struct ExecView {
     pub config: Arc<droste_model::container::ExecConfig>,
     /// Standard input was opened.
     pub open_stdin: bool,
-    /// Removed from the container's list soon: it may not be started.
-    pub can_remove: bool,
+    /// The bytes of the keys that detach; none for the default ones.
+    pub detach_keys: Vec<u8>,
 }
 
 /// A network of a host.

@@ -7,6 +7,7 @@ use droste_test_support::Reply;
 mod create;
 mod endpoints;
 mod events;
+mod exec;
 mod files;
 mod given;
 mod images;

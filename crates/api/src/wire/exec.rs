@@ -69,3 +69,9 @@ pub struct ExecProcess {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub user: String,
 }
+
+/// Bytes as Go's JSON has them.
+pub fn byte_string(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::prelude::BASE64_STANDARD.encode(bytes)
+}

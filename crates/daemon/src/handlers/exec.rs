@@ -2,7 +2,7 @@
 
 use droste_api::decode::decode_or_default;
 use droste_api::parse;
-use droste_api::wire::{ExecInspect, ExecProcess, ExecStart as Wire, IdResponse};
+use droste_api::wire::{ExecInspect, ExecProcess, ExecStart as Wire, IdResponse, byte_string};
 use droste_engine::ExecStart;
 use hyper::StatusCode;
 
@@ -72,9 +72,10 @@ pub(crate) async fn inspect(call: Call) -> Result<Reply> {
         open_stdin: view.open_stdin,
         open_stderr: config.attach_stderr,
         open_stdout: config.attach_stdout,
-        can_remove: view.can_remove,
+        // What has ended is forgotten when the container has many, without a word before.
+        can_remove: false,
         container_id: view.container.to_string(),
-        detach_keys: config.detach_keys.clone(),
+        detach_keys: byte_string(&view.detach_keys),
         pid: view.pid,
     }))
 }
