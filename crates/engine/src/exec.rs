@@ -145,6 +145,19 @@ fn require_running(container: &Container) -> Result<()> {
     }
 }
 
+/// What was prepared and never started ends with the container.
+pub(crate) fn forget_unstarted(container: &Container) {
+    let mut live = container.live();
+    let mut execs = container.host.execs();
+    live.execs.retain(|id| {
+        let unstarted = execs.get(id).is_some_and(|exec| matches!(&*exec.state(), ExecState::Created));
+        if unstarted {
+            execs.remove(id);
+        }
+        !unstarted
+    });
+}
+
 impl Host {
     /// Prepares a process in a running container.
     pub async fn exec_create(&self, at: &str, config: ExecConfig) -> Result<ExecId> {

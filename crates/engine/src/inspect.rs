@@ -220,6 +220,7 @@ fn brief(record: &ContainerRecord) -> ContainerRecord {
         host_config,
         networks: record.networks.clone(),
         mounts: record.mounts.clone(),
+        mounted_images: Vec::new(),
         anonymous_volumes: Vec::new(),
         socket: record.socket.clone(),
         state: record.state.clone(),

@@ -323,6 +323,7 @@ impl Engine {
         };
         let removes_itself =
             restart.is_none() && container.record().host_config.auto_remove && !container.live().restarting;
+        crate::exec::forget_unstarted(container);
         container.enter(next);
         self.remember(container);
         let duration = lasted.as_secs().to_string();

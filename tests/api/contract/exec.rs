@@ -43,7 +43,7 @@ fn the_state_of_the_container_decides() {
     let late = c.exec_create(&json!({"Cmd": ["true"]}));
     c.post("/stop?t=0", 204);
     t!(e, POST "/containers/{c}/exec" {"Cmd": ["true"]}, 409, ".message" == (format!("container {id} is not running")));
-    t!(e, POST "/exec/{late}/start" {"Detach": true}, 404 | 409);
+    t!(e, POST "/exec/{late}/start" {"Detach": true}, 404, ".message" == (format!("No such exec instance: {late}")));
     t!(e, GET "/containers/{c}/json", 200, ".ExecIDs" == null);
 }
 
