@@ -70,6 +70,14 @@ pub enum NetworkError {
         /// The kernel's reason.
         source: io::Error,
     },
+    /// The resolver of a sandbox could not be set up.
+    #[error("resolver at 127.0.0.11: cannot {operation}: {source}")]
+    Resolver {
+        /// What was tried.
+        operation: &'static str,
+        /// The kernel's reason.
+        source: io::Error,
+    },
     /// A name that no interface can have.
     #[error("invalid interface name {0:?}: 1 to 15 bytes without space or slash")]
     InterfaceName(String),

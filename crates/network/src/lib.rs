@@ -10,6 +10,7 @@
 mod attach;
 mod beside;
 mod bridge;
+mod dns;
 mod endpoint;
 mod error;
 mod files;
@@ -29,6 +30,7 @@ mod relay;
 
 pub use attach::set_default_routes;
 pub use bridge::{Bridge, BridgeSubnet, GatewayMode, host_ifname};
+pub use dns::{Addresses, DNS_ADDRESS, DnsServer, Names, Origin, Upstream};
 pub use endpoint::{Attached, Endpoint, Gateway, InterfaceName, IpvlanFlag, IpvlanMode, MacvlanMode, Uplink};
 pub use error::{NetworkError, Result};
 pub use files::{DnsOptions, ExtraHost, InvalidExtraHost, ResolvConf, host_mode_hosts, hosts};

@@ -112,14 +112,18 @@ impl Namespace {
         work(filled(&mut slot, open)?)
     }
 
-    /// Opens a socket here; without a detour if the calling thread is here already.
     fn socket(&self, open: fn() -> io::Result<Socket>) -> io::Result<Socket> {
-        let own = rustix::fs::stat(OWN)?;
-        let this = rustix::fs::fstat(&self.fd)?;
-        if (own.st_dev, own.st_ino) == (this.st_dev, this.st_ino) {
-            return open();
+        self.within(open).map_err(io::Error::other)?
+    }
+
+    /// Runs `work` in this namespace; without a detour if the calling thread is here already.
+    pub(crate) fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let identify = failed("identify it");
+        let own = rustix::fs::stat(OWN).map_err(|e| identify(e.into()))?;
+        if (own.st_dev, own.st_ino) == self.identity()? {
+            return Ok(work());
         }
-        self.run_in(open).map_err(io::Error::other)?
+        self.run_in(work)
     }
 
     fn enter(&self) -> Result<()> {

@@ -42,6 +42,8 @@ pub(crate) enum Expr {
     Map { map: &'static str },
     /// Changes the destination to the address in register 1 and the port in a word after it.
     DestinationNat { protocol: u8, port: u32 },
+    /// Puts bytes into a register.
+    Immediate { register: u32, bytes: Vec<u8> },
     /// Changes the source to the address of the interface it leaves by.
     Masquerade,
     /// Ends with a verdict.
@@ -93,7 +95,7 @@ impl Expr {
             Expr::InSet { .. } | Expr::Map { .. } => "lookup",
             Expr::DestinationNat { .. } => "nat",
             Expr::Masquerade => "masq",
-            Expr::Verdict { .. } => "immediate",
+            Expr::Immediate { .. } | Expr::Verdict { .. } => "immediate",
         }
     }
 
@@ -118,6 +120,11 @@ impl Expr {
             }
             Expr::DestinationNat { protocol, port } => encode_nat(m, *protocol, *port),
             Expr::Masquerade => {}
+            Expr::Immediate { register, bytes } => {
+                m.be32(1, *register).nest(2, |m| {
+                    m.attr(NFTA_DATA_VALUE, bytes);
+                });
+            }
             Expr::Verdict { code, chain } => encode_verdict(m, *code, *chain),
         }
     }
