@@ -51,7 +51,7 @@ mod volumes;
 pub use attach::{Attached, Input};
 pub use container::Waiting;
 pub use droste_cgroup::stats::{BlockIoEntry, BlockIoStats, CpuStats, MemoryStats, PidsStats};
-pub use droste_image::registry::Auth;
+pub use droste_image::registry::{Auth, Proxies};
 pub use droste_image::{History, Image, Progress, PushResult};
 pub use droste_network::LinkStats;
 pub use engine::{Engine, ListenerChange};

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use droste_image::registry::{Auth, Connect, PullOptions, PushOptions, Registry, RegistryError, RegistrySettings};
+use droste_image::registry::{
+    Auth, Connect, Proxies, PullOptions, PushOptions, Registry, RegistryError, RegistrySettings,
+};
 use droste_image::{Descriptor, Possession, Progress};
 use droste_model::event::EventType;
 use droste_model::host::HostId;
@@ -87,6 +89,12 @@ fn connect(namespaces: &HostNamespaces, host: &str, port: u16) -> io::Result<Tcp
     entered.map_err(io::Error::other)?
 }
 
+/// The proxies that a host may use.
+pub(crate) fn proxies_of(settings: &Settings, of_machine: bool) -> Proxies {
+    let proxies = &settings.registry.proxies;
+    if of_machine { proxies.clone() } else { proxies.for_host_below() }
+}
+
 /// The machine's client certificates are credentials, which a host below must not use.
 fn registry_settings(settings: &Settings, of_machine: bool) -> RegistrySettings {
     let certs: Vec<_> = settings.registry.certs_dir.iter().cloned().collect();
@@ -98,6 +106,7 @@ fn registry_settings(settings: &Settings, of_machine: bool) -> RegistrySettings 
         downloads: settings.max_concurrent_downloads,
         uploads: settings.max_concurrent_uploads,
         client_certificates: of_machine,
+        proxies: proxies_of(settings, of_machine),
         ..default
     }
 }

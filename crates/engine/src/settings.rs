@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use droste_image::registry::Proxies;
 use droste_model::container::{LogConfig, Ulimit};
 
 /// The engine's settings. Those under "at run time" may change with a reload; the others need a new start.
@@ -62,6 +63,8 @@ pub struct RegistrySettings {
     pub mirrors: Vec<String>,
     /// Registries, by host[:port] or CIDR, that need no TLS or whose certificate is not checked.
     pub insecure: Vec<String>,
+    /// Proxies on the way to registries and to what is imported from a URL.
+    pub proxies: Proxies,
     /// Folder of certificates by registry, as Docker's certs.d.
     pub certs_dir: Option<PathBuf>,
 }

@@ -113,6 +113,7 @@ impl Host {
             warnings: limit_warnings(support),
             insecure_registries: settings.registry.insecure.clone(),
             mirrors: settings.registry.mirrors.clone(),
+            proxies: crate::registry::proxies_of(&settings, self.level() == 0).masked(),
             event_listeners: self.state.events.listeners(),
             debug: settings.debug,
             level: self.level(),

@@ -293,6 +293,8 @@ pub struct Info {
     pub insecure_registries: Vec<String>,
     /// Registry mirrors.
     pub mirrors: Vec<String>,
+    /// Proxies that this host's pulls go through, without passwords.
+    pub proxies: droste_image::registry::Proxies,
     /// How many clients listen to events.
     pub event_listeners: usize,
     /// Debug mode is on.

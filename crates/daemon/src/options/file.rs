@@ -13,7 +13,13 @@ pub(super) fn read(text: &str) -> Result<Values, String> {
     }
     // The rule about keys given twice is the API's.
     droste_api::decode::tree(text.as_bytes()).map_err(|error| error.message)?;
-    let object: Map<String, Value> = serde_json::from_str(text).map_err(|error| format!("invalid JSON: {error}"))?;
+    let mut object: Map<String, Value> =
+        serde_json::from_str(text).map_err(|error| format!("invalid JSON: {error}"))?;
+    match object.remove("proxies") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(entries)) => proxies(&mut values, entries)?,
+        Some(_) => return Err("\"proxies\" has a value of the wrong type".to_owned()),
+    }
     let known = |key: &str| FLAGS.iter().find(|flag| !flag.key.is_empty() && flag.key == key);
     let unknown: Vec<&str> = object.keys().map(String::as_str).filter(|key| known(key).is_none()).collect();
     if !unknown.is_empty() {
@@ -26,6 +32,19 @@ pub(super) fn read(text: &str) -> Result<Values, String> {
         }
     }
     Ok(values)
+}
+
+/// dockerd's only options that stand in an object of their own.
+fn proxies(values: &mut Values, entries: Map<String, Value>) -> Result<(), String> {
+    const KEYS: [&str; 3] = ["http-proxy", "https-proxy", "no-proxy"];
+    for (key, value) in entries {
+        let name = KEYS.into_iter().find(|name| *name == key);
+        let name =
+            name.ok_or_else(|| format!("the following directives don't match any configuration option: {key}"))?;
+        let text = value.as_str().ok_or_else(|| format!("{key:?} has a value of the wrong type"))?;
+        values.add(name, text.to_owned());
+    }
+    Ok(())
 }
 
 fn add(values: &mut Values, flag: &Flag, value: &Value) -> Result<(), String> {

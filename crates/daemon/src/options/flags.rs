@@ -62,6 +62,9 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("default-ulimit", None, "default-ulimits", List),
     flag("insecure-registry", None, "insecure-registries", List),
     flag("registry-mirror", None, "registry-mirrors", List),
+    flag("http-proxy", None, "", Text),
+    flag("https-proxy", None, "", Text),
+    flag("no-proxy", None, "", Text),
     flag("max-concurrent-downloads", None, "max-concurrent-downloads", Text),
     flag("max-concurrent-uploads", None, "max-concurrent-uploads", Text),
     flag("default-runtime", None, "default-runtime", Text),
@@ -203,6 +206,8 @@ Serve Docker's API on this machine.
       --default-address-pool base=CIDR,size=N
       --default-ulimit NAME=SOFT[:HARD]
       --insecure-registry, --registry-mirror
+      --http-proxy, --https-proxy URL, --no-proxy LIST
+                                      Proxies for pulls and pushes (default HTTP_PROXY and so on)
       --max-concurrent-downloads, --max-concurrent-uploads N
       --add-runtime NAME=PATH         An OCI runtime; --default-runtime NAME
       --log-driver, --log-opt         Log of containers that say nothing about it

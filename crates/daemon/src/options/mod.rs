@@ -236,6 +236,21 @@ mod tests {
     }
 
     #[test]
+    fn proxies_have_a_place_of_their_own_in_the_file() {
+        let both =
+            with_file(r#"{"proxies":{"http-proxy":"http://me:secret@p:1","no-proxy":"a,b"}}"#, &["--https-proxy=q"]);
+        let proxies = both.unwrap().settings.registry.proxies;
+        assert_eq!((proxies.http.as_str(), proxies.no.as_str()), ("http://me:secret@p:1", "a,b"));
+        assert_eq!(proxies.https, "q");
+        let twice = with_file(r#"{"proxies":{"http-proxy":"p"}}"#, &["--http-proxy", "q"]).unwrap_err();
+        assert!(twice.ends_with("http-proxy: (from flag: q, from file: p)"), "{twice}");
+        assert!(with_file(r#"{"proxies":{"nope":"p"}}"#, &[]).is_err());
+        assert!(with_file(r#"{"proxies":[]}"#, &[]).is_err());
+        let error = options(&["--http-proxy", "socks5://me:secret@p:1"]).unwrap_err().to_string();
+        assert!(error.contains("only http and https proxies") && !error.contains("secret"), "{error}");
+    }
+
+    #[test]
     fn tls_needs_all_of_its_files() {
         let options = options(&["--tlsverify", "--tlscacert=/c", "--tlscert=/a", "--tlskey=/k"]).unwrap();
         assert!(options.tls.unwrap().verify);

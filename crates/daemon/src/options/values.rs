@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use droste_engine::{RegistrySettings, Settings};
+use droste_engine::{Proxies, RegistrySettings, Settings};
 use droste_model::container::{LogConfig, Ulimit};
 use tracing::Level;
 
@@ -49,7 +49,8 @@ impl Values {
             .iter()
             .filter_map(|flag| {
                 let (ours, theirs) = (self.values.get(flag.name)?, file.values.get(flag.name)?);
-                Some(format!("{}: (from flag: {}, from file: {})", flag.key, shown(flag, ours), shown(flag, theirs)))
+                let key = if flag.key.is_empty() { flag.name } else { flag.key };
+                Some(format!("{key}: (from flag: {}, from file: {})", shown(flag, ours), shown(flag, theirs)))
             })
             .collect();
         (!conflicts.is_empty()).then(|| {
@@ -157,6 +158,7 @@ impl Values {
             registry: RegistrySettings {
                 mirrors: self.list("registry-mirror"),
                 insecure: self.list("insecure-registry"),
+                proxies: self.proxies()?,
                 ..default.registry
             },
             max_concurrent_downloads: self
@@ -167,6 +169,22 @@ impl Values {
             cgroup_parent: self.last("cgroup-parent").map_or(default.cgroup_parent, str::to_owned),
             ..default
         })
+    }
+
+    /// What is said here or in the file, and otherwise in the environment.
+    fn proxies(&self) -> Result<Proxies, OptionError> {
+        let of = |flag: &str, names: [&str; 2]| {
+            let from_environment =
+                || names.iter().find_map(|name| std::env::var(name).ok().filter(|text| !text.is_empty()));
+            self.last(flag).map(str::to_owned).or_else(from_environment).unwrap_or_default()
+        };
+        let proxies = Proxies {
+            http: of("http-proxy", ["HTTP_PROXY", "http_proxy"]),
+            https: of("https-proxy", ["HTTPS_PROXY", "https_proxy"]),
+            no: of("no-proxy", ["NO_PROXY", "no_proxy"]),
+        };
+        proxies.check().map_err(|error| wrong("http-proxy, --https-proxy", &error.value, error.reason))?;
+        Ok(proxies)
     }
 
     fn log(&self, default: LogConfig) -> Result<LogConfig, OptionError> {

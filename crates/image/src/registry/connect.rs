@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::PROXY_AUTHORIZATION;
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, Response};
@@ -19,7 +20,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
@@ -27,6 +28,7 @@ use tokio_rustls::TlsConnector;
 use super::RegistrySettings;
 use super::endpoint::Endpoint;
 use super::error::RegistryError;
+use super::proxy::{Proxies, Proxy};
 
 /// A connection in the making.
 pub type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
@@ -44,6 +46,8 @@ pub fn direct() -> Connect {
 
 /// More idle connections than this are not kept.
 const MOST_IDLE: usize = 8;
+/// Longest answer of a proxy to `CONNECT`.
+const LONGEST_HEAD: usize = 16 << 10;
 
 /// The content of a request.
 pub(super) enum Payload {
@@ -86,6 +90,8 @@ pub(super) struct Transport {
     stall: Duration,
     certs_dirs: Vec<PathBuf>,
     client_certificates: bool,
+    proxies: Proxies,
+    user_agent: String,
     idle: Mutex<Vec<(Key, SendRequest<Payload>)>>,
     tls: Mutex<Vec<(String, bool, Arc<ClientConfig>)>>,
 }
@@ -100,6 +106,8 @@ impl Transport {
             stall: settings.stall,
             certs_dirs: settings.certs_dirs.clone(),
             client_certificates: settings.client_certificates,
+            proxies: settings.proxies.clone(),
+            user_agent: settings.user_agent.clone(),
             idle: Mutex::default(),
             tls: Mutex::default(),
         }
@@ -114,12 +122,12 @@ impl Transport {
     ) -> Result<Response<Incoming>, RegistryError> {
         let payload = || Payload::Whole(content.clone());
         while let Some(sender) = self.take_idle(endpoint) {
-            if let Ok(response) = self.send_on(endpoint, sender, with_payload(head, payload())).await {
+            if let Ok(response) = self.send_on(endpoint, sender, self.request(endpoint, head, payload())?).await {
                 return Ok(response);
             }
         }
         let sender = self.open(endpoint, head).await?;
-        self.send_on(endpoint, sender, with_payload(head, payload())).await
+        self.send_on(endpoint, sender, self.request(endpoint, head, payload())?).await
     }
 
     /// Sends a request whose content comes in pieces, on a new connection, without a bound on the time it takes: the
@@ -131,7 +139,7 @@ impl Transport {
         pieces: mpsc::Receiver<io::Result<Bytes>>,
     ) -> Result<Response<Incoming>, RegistryError> {
         let mut sender = self.open(endpoint, head).await?;
-        let sent = sender.send_request(with_payload(head, Payload::Pieces(pieces))).await;
+        let sent = sender.send_request(self.request(endpoint, head, Payload::Pieces(pieces))?).await;
         sent.map_err(|error| unreachable(endpoint, head, &deepest(&error)))
     }
 
@@ -178,27 +186,84 @@ impl Transport {
         endpoint: &Endpoint,
         head: &Request<()>,
     ) -> Result<SendRequest<Payload>, RegistryError> {
-        let dialled = (self.connect)(&endpoint.host, endpoint.port).await;
-        let tcp = dialled.map_err(|error| {
-            let place = format!("{}:{}", endpoint.host, endpoint.port);
-            unreachable(endpoint, head, &format!("dial tcp {place}: connect: {}", plain(&error)))
-        })?;
-        // Requests are small and wait for their answers.
-        let _ = tcp.set_nodelay(true);
-        let stream: Box<dyn Stream> = if endpoint.https {
-            let config = self.tls_config(endpoint)?;
-            let name =
-                ServerName::try_from(endpoint.host.clone()).map_err(|error| tls_error(endpoint, error.to_string()))?;
-            let tls = TlsConnector::from(config).connect(name, tcp).await;
-            Box::new(tls.map_err(|error| unreachable(endpoint, head, &tls_reason(&error)))?)
-        } else {
-            Box::new(tcp)
+        let stream = match self.proxies.choose(endpoint)? {
+            Some(proxy) => self.open_through(endpoint, head, &proxy).await?,
+            None => self.dial(endpoint, head, (&endpoint.host, endpoint.port), "").await?,
         };
+        let stream = if endpoint.https { self.secure(endpoint, endpoint, head, stream).await? } else { stream };
         let made = handshake(TokioIo::new(stream)).await;
         let (sender, connection) = made.map_err(|error| unreachable(endpoint, head, &deepest(&error)))?;
         // Ends when the sender is dropped; its errors reach the one who sends.
         tokio::spawn(async move { drop(connection.await) });
         Ok(sender)
+    }
+
+    async fn dial(
+        &self,
+        endpoint: &Endpoint,
+        head: &Request<()>,
+        (host, port): (&str, u16),
+        prefix: &str,
+    ) -> Result<Box<dyn Stream>, RegistryError> {
+        let tcp = (self.connect)(host, port).await.map_err(|error| {
+            let reason = format!("{prefix}dial tcp {host}:{port}: connect: {}", plain(&error));
+            unreachable(endpoint, head, &reason)
+        })?;
+        // Requests are small and wait for their answers.
+        let _ = tcp.set_nodelay(true);
+        Ok(Box::new(tcp))
+    }
+
+    /// TLS with `place` over a stream, on the way to `endpoint`.
+    async fn secure(
+        &self,
+        place: &Endpoint,
+        endpoint: &Endpoint,
+        head: &Request<()>,
+        stream: Box<dyn Stream>,
+    ) -> Result<Box<dyn Stream>, RegistryError> {
+        let config = self.tls_config(place)?;
+        let name = ServerName::try_from(place.host.clone()).map_err(|error| tls_error(place, error.to_string()))?;
+        let tls = TlsConnector::from(config).connect(name, stream).await;
+        Ok(Box::new(tls.map_err(|error| unreachable(endpoint, head, &tls_reason(&error)))?))
+    }
+
+    /// A stream to a proxy, and for TLS through it to the endpoint.
+    async fn open_through(
+        &self,
+        endpoint: &Endpoint,
+        head: &Request<()>,
+        proxy: &Proxy,
+    ) -> Result<Box<dyn Stream>, RegistryError> {
+        let mut stream = self.dial(endpoint, head, (&proxy.host, proxy.port), "proxyconnect tcp: ").await?;
+        if proxy.https {
+            stream = self.secure(&proxy.endpoint(), endpoint, head, stream).await?;
+        }
+        if endpoint.https {
+            let tunnelled = tunnel(&mut stream, endpoint, proxy, &self.user_agent).await;
+            tunnelled.map_err(|error| unreachable(endpoint, head, &error.to_string()))?;
+        }
+        Ok(stream)
+    }
+
+    /// The request as it goes out: a proxy is told the whole address, unless it only passes bytes on.
+    fn request(
+        &self,
+        endpoint: &Endpoint,
+        head: &Request<()>,
+        payload: Payload,
+    ) -> Result<Request<Payload>, RegistryError> {
+        let mut request = with_payload(head, payload);
+        let Some(proxy) = self.proxies.choose(endpoint)?.filter(|_| !endpoint.https) else { return Ok(request) };
+        let invalid =
+            |error: &dyn std::fmt::Display| RegistryError::protocol(&shown_url(endpoint, head), error.to_string());
+        *request.uri_mut() =
+            shown_url(endpoint, head).parse().map_err(|error: http::uri::InvalidUri| invalid(&error))?;
+        if let Some(authorization) = proxy.authorization {
+            let value = http::HeaderValue::from_str(&authorization).map_err(|error| invalid(&error))?;
+            request.headers_mut().insert(PROXY_AUTHORIZATION, value);
+        }
+        Ok(request)
     }
 
     fn tls_config(&self, endpoint: &Endpoint) -> Result<Arc<ClientConfig>, RegistryError> {
@@ -211,6 +276,33 @@ impl Transport {
         known.push((authority, any, Arc::clone(&config)));
         Ok(config)
     }
+}
+
+/// Asks a proxy to pass bytes on to the endpoint.
+async fn tunnel(stream: &mut Box<dyn Stream>, endpoint: &Endpoint, proxy: &Proxy, user_agent: &str) -> io::Result<()> {
+    let host = if endpoint.host.contains(':') { format!("[{}]", endpoint.host) } else { endpoint.host.clone() };
+    let place = format!("{host}:{}", endpoint.port);
+    let authorization = proxy.authorization.iter().map(|value| format!("Proxy-Authorization: {value}\r\n"));
+    let authorization: String = authorization.collect();
+    let request =
+        format!("CONNECT {place} HTTP/1.1\r\nHost: {place}\r\nUser-Agent: {user_agent}\r\n{authorization}\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        // Byte by byte: what follows the head is the endpoint's.
+        head.push(stream.read_u8().await?);
+        if head.len() > LONGEST_HEAD {
+            return Err(io::Error::other("the proxy's answer is too long"));
+        }
+    }
+    let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
+    let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.split_once(' ')).map_or("", |(_, status)| status);
+    if status.split(' ').next() == Some("200") {
+        return Ok(());
+    }
+    // As Go has it: the words without the number.
+    let words = status.split_once(' ').map_or(status, |(_, words)| words);
+    Err(io::Error::other(if words.is_empty() { "the proxy speaks no HTTP".to_owned() } else { words.to_owned() }))
 }
 
 fn key(endpoint: &Endpoint) -> Key {

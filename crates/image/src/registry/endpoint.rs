@@ -68,7 +68,7 @@ impl Endpoint {
     }
 }
 
-fn split_port(authority: &str, default: u16) -> Option<(String, u16)> {
+pub(super) fn split_port(authority: &str, default: u16) -> Option<(String, u16)> {
     if authority.is_empty() || authority.contains('@') {
         return None;
     }
@@ -148,7 +148,7 @@ fn is_insecure(settings: &RegistrySettings, authority: &str, host: &str) -> bool
 }
 
 /// Whether an address is in a range such as `10.0.0.0/8`.
-fn in_range(range: &str, address: IpAddr) -> bool {
+pub(super) fn in_range(range: &str, address: IpAddr) -> bool {
     let Some((base, bits)) = range.split_once('/') else { return false };
     let (Ok(base), Ok(bits)) = (base.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
     match (base, address) {

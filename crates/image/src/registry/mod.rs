@@ -8,6 +8,7 @@ mod auth;
 mod connect;
 mod endpoint;
 mod error;
+mod proxy;
 mod pull;
 mod push;
 mod session;
@@ -23,6 +24,7 @@ pub use auth::Auth;
 pub use connect::{Connect, Connecting, direct};
 pub use endpoint::InvalidSetting;
 pub use error::RegistryError;
+pub use proxy::Proxies;
 pub use pull::{PullOptions, Pulled};
 pub use push::PushOptions;
 
@@ -44,6 +46,8 @@ pub struct RegistrySettings {
     pub certs_dirs: Vec<PathBuf>,
     /// Whether to show the client certificates that lie in `certs_dirs`. They are credentials: of the machine's own.
     pub client_certificates: bool,
+    /// Proxies on the way.
+    pub proxies: Proxies,
     /// Layers that are downloaded at once.
     pub downloads: usize,
     /// Layers that are uploaded at once.
@@ -63,6 +67,7 @@ impl Default for RegistrySettings {
             mirrors: Vec::new(),
             certs_dirs: Vec::new(),
             client_certificates: true,
+            proxies: Proxies::default(),
             downloads: 3,
             uploads: 5,
             attempts: 5,

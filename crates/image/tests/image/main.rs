@@ -11,5 +11,6 @@ mod layers;
 mod lifetime;
 mod misbehaving;
 mod possession;
+mod proxies;
 mod registry;
 mod support;

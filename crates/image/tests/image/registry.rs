@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use crate::support::*;
 
 /// A registry that ends with the test.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    port: u16,
-    directory: TempDir,
+    pub(crate) port: u16,
+    pub(crate) directory: TempDir,
 }
 
 impl Drop for Server {
@@ -28,13 +28,13 @@ impl Drop for Server {
 }
 
 #[derive(Default, Clone, Copy)]
-struct Wanted {
-    tls: bool,
-    passwords: bool,
+pub(crate) struct Wanted {
+    pub(crate) tls: bool,
+    pub(crate) passwords: bool,
 }
 
 impl Server {
-    fn start(wanted: Wanted) -> Self {
+    pub(crate) fn start(wanted: Wanted) -> Self {
         let directory = TempDir::new().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let root = directory.path().display();
@@ -75,11 +75,11 @@ impl Server {
     }
 }
 
-fn me() -> Auth {
+pub(crate) fn me() -> Auth {
     Auth { username: "me".into(), password: "secret".into(), ..Auth::default() }
 }
 
-fn quick() -> RegistrySettings {
+pub(crate) fn quick() -> RegistrySettings {
     RegistrySettings { stall: Duration::from_secs(5), attempts: 2, ..RegistrySettings::default() }
 }
 
@@ -116,7 +116,7 @@ fn sample(store: &Store) -> Image {
     commit(store, Some(&base), &overlay.upper, &MakeOptions::default()).unwrap()
 }
 
-async fn round_trip(registry: &Registry, reference: &Reference, auth: &Auth) {
+pub(crate) async fn round_trip(registry: &Registry, reference: &Reference, auth: &Auth) {
     let (_first, from) = store();
     let (_second, to) = store();
     let image = sample(&from);
@@ -307,7 +307,7 @@ fn to_loopback(settings: RegistrySettings) -> Registry {
     )
 }
 
-fn trust(certs: &Path, authority: &str, certificate: &Path) {
+pub(crate) fn trust(certs: &Path, authority: &str, certificate: &Path) {
     std::fs::create_dir_all(certs.join(authority)).unwrap();
     std::fs::copy(certificate, certs.join(authority).join("ca.crt")).unwrap();
 }
