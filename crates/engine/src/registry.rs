@@ -44,7 +44,7 @@ pub struct AuthChecked {
     pub identity_token: String,
 }
 
-fn registry_error(error: RegistryError) -> Error {
+pub(crate) fn registry_error(error: RegistryError) -> Error {
     let text = error.to_string();
     match error {
         RegistryError::PullDenied { .. }
@@ -53,7 +53,7 @@ fn registry_error(error: RegistryError) -> Error {
         | RegistryError::NoMatchingPlatform(_) => Error::NotFound(Message::new(text)),
         RegistryError::Unauthorized(_) => Error::Unauthorized(Message::new(text)),
         RegistryError::Denied(_) => Error::Forbidden(Message::new(text)),
-        RegistryError::Setting(_) => Error::invalid(text),
+        RegistryError::Setting(_) | RegistryError::InvalidUrl(_) => Error::invalid(text),
         RegistryError::Store(error) => crate::transfer::image_error(error),
         _ => Error::internal(text),
     }
@@ -112,7 +112,7 @@ fn registry_settings(settings: &Settings, of_machine: bool) -> RegistrySettings 
 }
 
 impl Host {
-    fn registry(&self) -> Result<Registry> {
+    pub(crate) fn registry(&self) -> Result<Registry> {
         let namespaces = self.state.power()?.namespaces;
         let settings = registry_settings(&self.engine.settings(), self.is_machine());
         Ok(Registry::with_connect(settings, connect_on(namespaces)))
@@ -133,7 +133,8 @@ impl Host {
         Possession::of(visible.into_values().filter_map(|tagged| tagged.image.parse().ok()), repositories)
     }
 
-    /// Pulls an image and names it on this host. Content that the machine has is not fetched again.
+    /// Pulls an image and names it on this host; all tags of a repository if neither tag nor digest is given. Content
+    /// that the host has, or is known to be allowed to have, is not fetched again.
     pub async fn pull(
         &self,
         reference: Reference,
@@ -142,24 +143,42 @@ impl Host {
         sink: ProgressSink,
     ) -> Result<()> {
         self.require_write()?;
-        let reference = reference.or_latest();
-        let options = PullOptions { auth, platform, possession: self.possession(), ..PullOptions::default() };
         let registry = self.registry()?;
-        let pulled = registry
-            .pull(&self.engine.images, &reference, &options, Arc::clone(&sink))
-            .await
-            .map_err(registry_error)?;
+        let mut wanted = vec![reference.clone()];
+        if reference.tag().is_none() && reference.digest().is_none() {
+            let tags = registry.tags(&reference, &auth).await.map_err(registry_error)?;
+            let named = tags.iter().map(|tag| reference.clone().with_tag(tag));
+            wanted = named.collect::<Result<_, _>>().map_err(|error| Error::internal(error.to_string()))?;
+        }
+        let options = PullOptions { auth, platform, possession: self.possession(), ..PullOptions::default() };
+        let mut is_newer = false;
+        for one in wanted {
+            is_newer |= self.pull_one(&registry, &one, &options, &sink).await?;
+        }
+        sink(Progress::pulled(&reference, is_newer));
+        self.state.emit(EventType::Image, "pull", &reference.familiar(), &[("name", reference.familiar_name())]);
+        Ok(())
+    }
+
+    /// Pulls what one tag or digest names; says whether the name was not there, or meant something else.
+    async fn pull_one(
+        &self,
+        registry: &Registry,
+        reference: &Reference,
+        options: &PullOptions,
+        sink: &ProgressSink,
+    ) -> Result<bool> {
+        let pulled =
+            registry.pull(&self.engine.images, reference, options, Arc::clone(sink)).await.map_err(registry_error)?;
         let by_digest = reference.with_digest(pulled.digest);
-        let is_newer =
-            self.state.tags.get(&reference.to_string()).is_none_or(|had| had.image != pulled.image.id().to_string());
+        let had = self.state.tags.get(&reference.to_string());
+        let is_newer = had.is_none_or(|had| had.image != pulled.image.id().to_string());
         let mut names = vec![by_digest.to_string()];
         if reference.tag().is_some() && reference.digest().is_none() {
             names.push(reference.to_string());
         }
         self.set_tags(&pulled.image, &names).await?;
-        sink(Progress::pulled(&reference, is_newer));
-        self.state.emit(EventType::Image, "pull", &reference.familiar(), &[("name", reference.familiar_name())]);
-        Ok(())
+        Ok(is_newer)
     }
 
     /// Pushes one tag of this host, or all tags of a repository.

@@ -1,18 +1,26 @@
 //! Images on the way in and out of a host: load, save, import, commit.
 
+use std::io::Read;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use droste_image::registry::{Incoming, RegistryError};
 use droste_image::{Image, LoadOptions, MakeOptions, Progress};
 use droste_model::container::Config;
 use droste_model::event::EventType;
 use droste_model::platform::Platform;
 use droste_model::reference::Reference;
+use tokio::sync::mpsc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Message, Result};
 use crate::files::{ChannelWriter, runs};
 use crate::host::Host;
 use crate::lifecycle::to_the_end;
 use crate::options::{CommitOptions, Download, ImportOptions, Upload};
+use crate::registry::registry_error;
+
+/// Bytes between two messages of how far a download is.
+const STEP: u64 = 512 << 10;
 
 /// Takes progress messages of long work.
 pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
@@ -21,7 +29,7 @@ pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
 pub(crate) fn image_error(error: droste_image::Error) -> Error {
     match error {
         droste_image::Error::Io { .. } => Error::hidden("the image store failed", error),
-        droste_image::Error::NoSuchImage(_) => Error::NotFound(crate::error::Message::new(error.to_string())),
+        droste_image::Error::NoSuchImage(_) => Error::NotFound(Message::new(error.to_string())),
         error => Error::invalid(error.to_string()),
     }
 }
@@ -32,6 +40,64 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 fn said(text: String) -> Progress {
     Progress { status: text, ..Progress::default() }
+}
+
+fn fetch_error(error: RegistryError) -> Error {
+    let text = || Message::new(error.to_string());
+    match &error {
+        RegistryError::Server { status: 404, .. } => Error::NotFound(text()),
+        RegistryError::Server { status: 401, .. } => Error::Unauthorized(text()),
+        RegistryError::Server { status: 403, .. } => Error::Forbidden(text()),
+        RegistryError::Server { status: 400..500, .. } => Error::invalid(error.to_string()),
+        _ => registry_error(error),
+    }
+}
+
+/// What comes from a URL as a body to be read by a thread, and the work that fetches it.
+fn download(mut incoming: Incoming, sink: ProgressSink) -> (Upload, impl Future<Output = ()>) {
+    let (sender, pieces) = mpsc::channel(4);
+    let total = incoming.size.unwrap_or(0);
+    let feed = async move {
+        let (mut done, mut told) = (0, 0);
+        loop {
+            let piece = match incoming.next().await {
+                Ok(Some(bytes)) => Ok(bytes),
+                Ok(None) => break,
+                Err(error) => Err(std::io::Error::other(error.to_string())),
+            };
+            let (failed, count) = (piece.is_err(), piece.as_ref().map_or(0, |bytes| bytes.len() as u64));
+            done += count;
+            if done - told >= STEP || done == total {
+                told = done;
+                sink(Progress { bytes: Some((done, total)), ..said("Importing".to_owned()) });
+            }
+            // Whoever reads may have ended: with an error, or because the archive is complete.
+            if sender.send(piece).await.is_err() || failed {
+                break;
+            }
+        }
+    };
+    (Box::new(Pieces { pieces, current: Bytes::new() }), feed)
+}
+
+/// Reads the pieces of a download; for a thread that may block.
+struct Pieces {
+    pieces: mpsc::Receiver<std::io::Result<Bytes>>,
+    current: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.current.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.current = piece?,
+                None => return Ok(0),
+            }
+        }
+        let count = self.current.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.current.split_to(count));
+        Ok(count)
+    }
 }
 
 impl Host {
@@ -107,12 +173,29 @@ impl Host {
 
     /// Makes an image of a root's archive; the last message says its id.
     pub async fn import(&self, body: Upload, options: ImportOptions, sink: ProgressSink) -> Result<()> {
+        self.import_from("-", body, options, sink).await
+    }
+
+    /// Makes an image of a root's archive that lies at a URL, fetched from inside this host's network.
+    pub async fn import_url(&self, source: &str, options: ImportOptions, sink: ProgressSink) -> Result<()> {
+        self.require_write()?;
+        let url = if source.contains("://") { source.to_owned() } else { format!("http://{source}") };
+        let incoming = self.registry()?.fetch(&url).await.map_err(fetch_error)?;
+        sink(said(format!("Downloading from {url}")));
+        let (upload, feed) = download(incoming, Arc::clone(&sink));
+        // The import ends, one way or the other, when the feed does.
+        let (imported, ()) = tokio::join!(self.import_from(&url, upload, options, sink), feed);
+        imported
+    }
+
+    async fn import_from(&self, source: &str, body: Upload, options: ImportOptions, sink: ProgressSink) -> Result<()> {
         self.require_write()?;
         let host = self.clone();
+        let from = format!("Imported from {source}");
         to_the_end(async move {
             let mut config = Config::default();
             droste_image::apply_changes(&mut config, &options.changes).map_err(image_error)?;
-            let comment = if options.message.is_empty() { "Imported from -".to_owned() } else { options.message };
+            let comment = if options.message.is_empty() { from } else { options.message };
             let make = MakeOptions { config, comment, ..MakeOptions::default() };
             let (images, platform) = (host.engine.images.clone(), options.platform);
             let image = blocking(move || {

@@ -20,6 +20,7 @@ mod network;
 mod networks;
 mod process;
 mod resolve;
+mod sources;
 mod streams;
 mod system;
 mod volumes;

@@ -2,56 +2,21 @@
 //! there for whoever shows its bytes, not for whoever knows its digest.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 
 use droste_test_support::container::sh;
 use droste_test_support::image::{Archive, BASE, Image};
+use droste_test_support::server::{MANIFEST, Server, digest};
 use droste_test_support::{Engine, Value, json, t};
 
 use crate::host;
 
-/// A small registry on a loopback address of one host. It serves what it was given, true or not.
-struct Registry {
-    port: u16,
-}
-
-const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-
-/// Contents by path below `/v2/app/`.
+/// Contents by path.
 type Contents = BTreeMap<String, Vec<u8>>;
 
-impl Registry {
-    fn start(h: &Engine, port: u16, contents: Contents) -> Self {
-        let listener = h.in_netns(|| TcpListener::bind(("127.0.0.1", port))).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let contents = Arc::new(contents);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let contents = Arc::clone(&contents);
-                std::thread::spawn(move || drop(serve(stream, &contents)));
-            }
-        });
-        Self { port }
-    }
-}
-
-fn serve(mut stream: TcpStream, contents: &Contents) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    // TLS is tried first, and is no HTTP: its records begin with a byte that no method does.
-    if reader.fill_buf()?.first() != Some(&b'G') && reader.buffer().first() != Some(&b'H') {
-        return Ok(());
-    }
-    loop {
-        let mut head = Vec::new();
-        while reader.read_until(b'\n', &mut head)? > 0 && !head.ends_with(b"\r\n\r\n") {}
-        let head = String::from_utf8_lossy(&head).into_owned();
-        let Some(path) = head.split(' ').nth(1).and_then(|path| path.strip_prefix("/v2/app/")) else { return Ok(()) };
-        let (status, body) = contents.get(path).map_or(("404 Not Found", &[][..]), |body| ("200 OK", body));
-        write!(stream, "HTTP/1.1 {status}\r\nContent-Type: {MANIFEST}\r\nContent-Length: {}\r\n\r\n", body.len())?;
-        stream.write_all(body)?;
-    }
+fn registry(h: &Engine, port: u16, contents: Contents) -> Server {
+    let server = Server::start(h, port);
+    server.parts(contents);
+    server
 }
 
 /// The parts of an image with one layer as a registry serves them, with the layer's bytes or others in its place.
@@ -60,33 +25,24 @@ struct Parts {
     contents: Contents,
 }
 
-fn parts(h: &Engine, layer: &[u8], shown: &[u8]) -> Parts {
+fn parts(layer: &[u8], shown: &[u8]) -> Parts {
     let config = json!({"architecture": arch(), "os": "linux", "config": {"Cmd": ["cat", "/which"]},
-        "rootfs": {"type": "layers", "diff_ids": [digest(h, layer)]}});
+        "rootfs": {"type": "layers", "diff_ids": [digest(layer)]}});
     let config = config.to_string().into_bytes();
-    let descriptor = |kind: &str, bytes: &[u8]| json!({"mediaType": kind, "size": bytes.len(), "digest": digest(h, bytes)});
+    let descriptor = |kind: &str, bytes: &[u8]| json!({"mediaType": kind, "size": bytes.len(), "digest": digest(bytes)});
     let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST,
         "config": descriptor("application/vnd.docker.container.image.v1+json", &config),
         "layers": [descriptor("application/vnd.docker.image.rootfs.diff.tar.gzip", shown)]});
     let contents = Contents::from([
-        ("manifests/1".to_owned(), manifest.to_string().into_bytes()),
-        (format!("blobs/{}", digest(h, &config)), config.clone()),
-        (format!("blobs/{}", digest(h, shown)), shown.to_vec()),
+        ("/v2/app/manifests/1".to_owned(), manifest.to_string().into_bytes()),
+        (format!("/v2/app/blobs/{}", digest(&config)), config.clone()),
+        (format!("/v2/app/blobs/{}", digest(shown)), shown.to_vec()),
     ]);
     Parts { config, contents }
 }
 
 fn arch() -> &'static str {
     if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
-}
-
-/// The digest of bytes, as `sha256sum` has it.
-fn digest(h: &Engine, bytes: &[u8]) -> String {
-    let scratch = h.scratch();
-    let file = scratch.path().join("bytes");
-    std::fs::write(&file, bytes).unwrap();
-    let said = std::process::Command::new("sha256sum").arg(&file).output().unwrap().stdout;
-    format!("sha256:{}", &String::from_utf8(said).unwrap()[..64])
 }
 
 fn layer(text: &str) -> Vec<u8> {
@@ -109,19 +65,19 @@ fn localhost_is_its_own_and_not_the_machines() {
     let e = Engine::shared();
     let (_c, h) = host(e, json!({}));
     let (above, below) = (layer("the machine's\n"), layer("its own\n"));
-    let machine = Registry::start(e, 0, parts(e, &above, &above).contents);
+    let machine = registry(e, 0, parts(&above, &above).contents);
     assert!(failure(&pull(&h, machine.port)).contains("connection refused"), "the machine's loopback is out of reach");
-    let own = parts(&h, &below, &below);
-    let id = digest(&h, &own.config);
+    let own = parts(&below, &below);
+    let id = digest(&own.config);
     // The same address and port on both.
-    let registry = Registry::start(&h, machine.port, own.contents);
-    assert!(pull(&h, registry.port).text().contains("Status: Downloaded newer image"));
-    let name = format!("127.0.0.1:{}/app:1", registry.port);
+    let below_it = registry(&h, machine.port, own.contents);
+    assert!(pull(&h, below_it.port).text().contains("Status: Downloaded newer image"));
+    let name = format!("127.0.0.1:{}/app:1", below_it.port);
     t!(h, GET "/images/{name}/json", 200, ".Id" == (id));
     t!(e, GET "/images/{name}/json", 404);
     t!(e, GET "/images/{id}/json", 404);
     assert!(pull(e, machine.port).text().contains("Status: Downloaded newer image"));
-    t!(e, GET "/images/{name}/json", 200, ".Id" == (digest(e, &parts(e, &above, &above).config)));
+    t!(e, GET "/images/{name}/json", 200, ".Id" == (digest(&parts(&above, &above).config)));
     t!(h, GET "/images/{name}/json", 200, ".Id" == (id));
 }
 
@@ -129,31 +85,31 @@ fn localhost_is_its_own_and_not_the_machines() {
 fn a_registry_of_ones_own_gives_nothing_that_it_does_not_have() {
     let e = Engine::shared();
     let secret = layer("a secret of the machine\n");
-    let private = Registry::start(e, 0, parts(e, &secret, &secret).contents);
+    let private = registry(e, 0, parts(&secret, &secret).contents);
     assert!(pull(e, private.port).text().contains("Status: Downloaded newer image"));
     let mut body = crate::host_body(json!({}));
     body["Labels"] = json!({"droste.images": "isolated"});
     let c = e.run(body);
     let h = e.host_of(&c);
-    let known = parts(&h, &secret, &secret);
-    let id = digest(&h, &known.config);
+    let known = parts(&secret, &secret);
+    let id = digest(&known.config);
     t!(h, POST "/containers/create" {"Image": id}, 404);
 
     // It says that it has the layer, and does not.
     let mut lies = known.contents.clone();
-    lies.remove(&format!("blobs/{}", digest(&h, &secret)));
-    let liar = Registry::start(&h, 0, lies);
+    lies.remove(&format!("/v2/app/blobs/{}", digest(&secret)));
+    let liar = registry(&h, 0, lies);
     failure(&pull(&h, liar.port));
     // It has the manifest alone.
-    let bare = known.contents.iter().filter(|(path, _)| path.starts_with("manifests")).map(|(path, raw)| (path.clone(), raw.clone()));
-    let bare = Registry::start(&h, 0, bare.collect());
+    let bare = known.contents.iter().filter(|(path, _)| path.starts_with("/v2/app/manifests")).map(|(path, raw)| (path.clone(), raw.clone()));
+    let bare = registry(&h, 0, bare.collect());
     failure(&pull(&h, bare.port));
     // It gives other bytes for the layer.
-    let other = Registry::start(&h, 0, parts(&h, &secret, &layer("not the secret\n")).contents);
+    let other = registry(&h, 0, parts(&secret, &layer("not the secret\n")).contents);
     assert!(failure(&pull(&h, other.port)).contains("verification failed"));
     t!(h, GET "/images/json", 200, "." == []);
     // Whoever has the bytes may as well use what lies there.
-    let honest = Registry::start(&h, 0, known.contents);
+    let honest = registry(&h, 0, known.contents);
     assert!(pull(&h, honest.port).text().contains("Status: Downloaded newer image"));
     t!(h, GET "/images/{id}/json", 200);
 }
@@ -162,14 +118,14 @@ fn a_registry_of_ones_own_gives_nothing_that_it_does_not_have() {
 fn an_archive_gives_nothing_that_is_not_in_it() {
     let e = Engine::shared();
     let secret = layer("another secret of the machine\n");
-    let private = Registry::start(e, 0, parts(e, &secret, &secret).contents);
+    let private = registry(e, 0, parts(&secret, &secret).contents);
     assert!(pull(e, private.port).text().contains("Status: Downloaded newer image"));
     let mut body = crate::host_body(json!({}));
     body["Labels"] = json!({"droste.images": "isolated"});
     let c = e.run(body);
     let h = e.host_of(&c);
-    let config = parts(&h, &secret, &secret).config;
-    let blob = |bytes: &[u8]| format!("blobs/sha256/{}", &digest(&h, bytes)[7..]);
+    let config = parts(&secret, &secret).config;
+    let blob = |bytes: &[u8]| format!("blobs/sha256/{}", &digest(bytes)[7..]);
     let (config_name, layer_name) = (blob(&config), blob(&secret));
     let manifest = json!([{"Config": config_name, "RepoTags": ["mine:1"], "Layers": [layer_name]}]).to_string();
     let load = |shown: Option<&[u8]>| {

@@ -1,6 +1,7 @@
 //! What the test packages share: an engine for a test (`Engine`), a raw HTTP client (`http`),
 //! one-line expectations (`t!`), images made from busybox (`image`), networks and volumes (`network`), a
-//! little DNS (`dns`), shapes of replies (`shape`), and a way into the engine's network namespace
+//! little DNS (`dns`), shapes of replies (`shape`), a small HTTP server on
+//! its loopback address (`server`), and a way into the engine's network namespace
 //! (`netns`). It holds no test and no code of the engine's.
 
 pub mod check;
@@ -11,6 +12,7 @@ pub mod http;
 pub mod image;
 pub mod netns;
 pub mod network;
+pub mod server;
 pub mod shape;
 
 pub use container::Container;

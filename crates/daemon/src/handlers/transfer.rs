@@ -54,10 +54,7 @@ pub(crate) async fn create(call: Call) -> Result<Reply> {
     match (call.query.get("fromImage"), call.query.get("fromSrc")) {
         ("", "") => Err(Failure::new(StatusCode::BAD_REQUEST, "invalid reference format: fromImage is empty")),
         ("", "-") => import(call).await,
-        ("", _) => Err(Failure::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "importing from a URL is not part of this version of Droste: fetch the file and send it with 'docker import -'",
-        )),
+        ("", _) => import_url(call).await,
         _ => pull(call).await,
     }
 }
@@ -78,17 +75,29 @@ async fn pull(call: Call) -> Result<Reply> {
     progress::reply(work, messages, progress::plain).await
 }
 
-async fn import(mut call: Call) -> Result<Reply> {
-    let options = ImportOptions {
+fn import_options(call: &Call) -> Result<ImportOptions> {
+    Ok(ImportOptions {
         reference: reference(call.query.get("repo"), call.query.get("tag"))?,
         message: call.query.get("message").to_owned(),
         changes: call.query.all("changes").filter(|text| !text.is_empty()).map(str::to_owned).collect(),
         platform: platform(call.query.get("platform"))?,
-    };
+    })
+}
+
+async fn import(mut call: Call) -> Result<Reply> {
+    let options = import_options(&call)?;
     let (upload, feed) = call.take_upload()?;
     let (sink, messages) = progress::channel();
     let host = call.host.clone();
     let work = async move { fed(feed, host.import(Box::new(upload), options, sink)).await };
+    progress::reply(work, messages, progress::plain).await
+}
+
+async fn import_url(call: Call) -> Result<Reply> {
+    let (options, source) = (import_options(&call)?, call.query.get("fromSrc").to_owned());
+    let (sink, messages) = progress::channel();
+    let host = call.host.clone();
+    let work = async move { host.import_url(&source, options, sink).await };
     progress::reply(work, messages, progress::plain).await
 }
 

@@ -102,6 +102,9 @@ pub enum RegistryError {
         /// What is wrong.
         reason: String,
     },
+    /// A URL that can't be asked for.
+    #[error("parse {0:?}: invalid URL: expected http://HOST[:PORT]/PATH without user and password")]
+    InvalidUrl(String),
     /// TLS could not be set up.
     #[error("TLS for {host}: {reason}")]
     Tls {

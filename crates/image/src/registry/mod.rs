@@ -8,6 +8,7 @@ mod auth;
 mod connect;
 mod endpoint;
 mod error;
+mod fetch;
 mod proxy;
 mod pull;
 mod push;
@@ -24,6 +25,7 @@ pub use auth::Auth;
 pub use connect::{Connect, Connecting, direct};
 pub use endpoint::InvalidSetting;
 pub use error::RegistryError;
+pub use fetch::Incoming;
 pub use proxy::Proxies;
 pub use pull::{PullOptions, Pulled};
 pub use push::PushOptions;
@@ -147,25 +149,57 @@ impl Registry {
         reference: &Reference,
         auth: &Auth,
     ) -> Result<(Arc<session::Session>, session::Fetched), RegistryError> {
-        let scope = format!("repository:{}:pull", reference.path());
-        let mut first_error = None;
-        let endpoints = endpoint::endpoints(&self.settings, reference.domain(), true)?;
-        for endpoint in endpoints {
-            let is_mirror = endpoint.mirror;
-            // Credentials for the hub are not for its mirrors.
-            let auth = if is_mirror { Auth::default() } else { auth.clone() };
-            let session = Arc::new(session::Session::new(self, endpoint, auth, vec![scope.clone()])?);
+        let mut failures = Failures::default();
+        for session in self.sessions(reference, auth)? {
             match session.manifest(reference).await {
                 Ok(fetched) => return Ok((session, fetched)),
-                Err(error) if is_mirror || error.is_unreachable() => {
-                    // The first failure of the registry itself says most: later ones are fall-backs.
-                    if !is_mirror || first_error.is_none() {
-                        first_error.get_or_insert(error);
-                    }
-                }
-                Err(error) => return Err(error),
+                Err(error) => failures.keep(error, session.endpoint.mirror)?,
             }
         }
-        Err(first_error.unwrap_or_else(|| RegistryError::no_endpoint(reference.domain())))
+        Err(failures.into_error(reference))
+    }
+
+    /// The tags of a repository, in the registry's order.
+    pub async fn tags(&self, reference: &Reference, auth: &Auth) -> Result<Vec<String>, RegistryError> {
+        let mut failures = Failures::default();
+        for session in self.sessions(reference, auth)? {
+            match session.tags(reference).await {
+                Ok(tags) => return Ok(tags),
+                Err(error) => failures.keep(error, session.endpoint.mirror)?,
+            }
+        }
+        Err(failures.into_error(reference))
+    }
+
+    /// A conversation with each place to read a repository from, mirrors first.
+    fn sessions(&self, reference: &Reference, auth: &Auth) -> Result<Vec<Arc<session::Session>>, RegistryError> {
+        let scope = format!("repository:{}:pull", reference.path());
+        let endpoints = endpoint::endpoints(&self.settings, reference.domain(), true)?;
+        let open = |endpoint: endpoint::Endpoint| {
+            // Credentials for the hub are not for its mirrors.
+            let auth = if endpoint.mirror { Auth::default() } else { auth.clone() };
+            session::Session::new(self, endpoint, auth, vec![scope.clone()]).map(Arc::new)
+        };
+        endpoints.into_iter().map(open).collect()
+    }
+}
+
+/// What went wrong at the places that were tried.
+#[derive(Default)]
+struct Failures(Option<RegistryError>);
+
+impl Failures {
+    /// Keeps a failure after which the next place may be tried; any other ends it.
+    fn keep(&mut self, error: RegistryError, is_mirror: bool) -> Result<(), RegistryError> {
+        if !is_mirror && !error.is_unreachable() {
+            return Err(error);
+        }
+        // The first says most: later ones are fall-backs.
+        self.0.get_or_insert(error);
+        Ok(())
+    }
+
+    fn into_error(self, reference: &Reference) -> RegistryError {
+        self.0.unwrap_or_else(|| RegistryError::no_endpoint(reference.domain()))
     }
 }

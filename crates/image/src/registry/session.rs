@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use droste_model::digest::Digest;
 use droste_model::reference::Reference;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, LINK, LOCATION, USER_AGENT, WWW_AUTHENTICATE};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
@@ -24,6 +24,8 @@ use crate::manifest::{DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Document, OCI_IN
 const LONGEST_DOCUMENT: u64 = 8 << 20;
 const LONGEST_ERROR: u64 = 64 << 10;
 const MOST_REDIRECTS: usize = 10;
+/// Pages of a list of tags.
+const MOST_PAGES: usize = 1000;
 
 /// What is sent to a registry.
 #[derive(Clone, Default)]
@@ -112,7 +114,7 @@ impl Session {
         self.follow(call).await
     }
 
-    async fn follow(&self, call: &Call) -> Result<Response<Incoming>, RegistryError> {
+    pub(super) async fn follow(&self, call: &Call) -> Result<Response<Incoming>, RegistryError> {
         let mut target = call.target.clone();
         for _ in 0..=MOST_REDIRECTS {
             let (endpoint, head) = self.head(call, &target)?;
@@ -304,6 +306,32 @@ impl Session {
         Ok(Fetched { document, media_type, digest, raw })
     }
 
+    /// All tags of a repository, page by page.
+    pub(super) async fn tags(&self, reference: &Reference) -> Result<Vec<String>, RegistryError> {
+        #[derive(Deserialize)]
+        struct Page {
+            tags: Option<Vec<String>>,
+        }
+        let mut tags = Vec::new();
+        let mut target = self.path(reference.path(), "tags/list");
+        for _ in 0..MOST_PAGES {
+            let response = self.call(&Call::new(Method::GET, &target)).await?;
+            if !response.status().is_success() {
+                return Err(refusal(response, self.settings.stall).await.into_pull_error(reference));
+            }
+            let next = header(&response, &LINK).and_then(|link| next_page(&link));
+            let raw = read_small(response, LONGEST_DOCUMENT, self.settings.stall, &target).await?;
+            let page: Page = serde_json::from_slice(&raw)
+                .map_err(|error| RegistryError::protocol(&self.shown(&target), format!("no list of tags: {error}")))?;
+            tags.extend(page.tags.unwrap_or_default());
+            match next {
+                Some(next) => target = absolute(&self.endpoint, &next),
+                None => return Ok(tags),
+            }
+        }
+        Err(RegistryError::protocol(&self.shown(&target), format!("more than {MOST_PAGES} pages of tags")))
+    }
+
     /// Fetches a document by its descriptor, checked against digest and size.
     pub(super) async fn document(&self, path: String, item: &Descriptor) -> Result<Vec<u8>, RegistryError> {
         let what = item.digest.to_string();
@@ -449,6 +477,12 @@ fn response_challenge(response: &Response<Incoming>) -> Option<Challenge> {
 
 pub(super) fn header(response: &Response<Incoming>, name: &http::HeaderName) -> Option<String> {
     response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// The address of `<ADDRESS>; rel="next"`.
+fn next_page(link: &str) -> Option<String> {
+    let (address, rest) = link.trim().strip_prefix('<')?.split_once('>')?;
+    (rest.contains("rel=\"next\"") || rest.contains("rel=next")).then(|| address.to_owned())
 }
 
 /// A `Location` as an absolute URL.
