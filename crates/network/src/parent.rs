@@ -8,7 +8,6 @@ use std::io;
 use crate::bridge::check_ifname;
 use crate::error::{NetworkError, Result};
 use crate::link::{self, Link};
-use crate::mac::MacAddr;
 use crate::netlink::Socket;
 
 /// An interface that others hang on.
@@ -58,13 +57,17 @@ pub(crate) fn ensure(socket: &mut Socket, parent: &Parent, remark: &str) -> Resu
     link::mark(socket, index, &parent.name, remark, 0)
 }
 
-/// Makes a link that leads nowhere. Where the kernel has no such kind, a bridge without ports is one.
+/// Makes a link that leads nowhere. Where the kernel has no such kind, a pair with nobody at its other end is one.
 fn make_dummy(socket: &mut Socket, name: &str) -> Result<()> {
     match link::create_link(socket, name, "dummy", None, None) {
-        Err(NetworkError::Link { source, .. }) if source.kind() == io::ErrorKind::Unsupported => {
-            link::create_bridge(socket, name, MacAddr::random()?)
-        }
-        other => other,
+        Err(NetworkError::Link { source, .. }) if source.kind() == io::ErrorKind::Unsupported => {}
+        other => return other,
+    }
+    link::create_link(socket, name, "veth", None, None)?;
+    // Without its other end up, it would be as if it were unplugged.
+    match link::find_link(socket, name)?.and_then(|made| made.lower) {
+        Some(peer) => link::bring_up(socket, name, peer, &[], &[]),
+        None => Err(NetworkError::NoParent(name.to_owned())),
     }
 }
 
