@@ -2,6 +2,7 @@
 //! over the commands of their name.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -46,7 +47,11 @@ pub(crate) fn find(app: &App, name: &str) -> Option<PathBuf> {
         "builder" | "bake" => "buildx",
         other => other,
     };
-    folders(app).into_iter().map(|folder| folder.join(format!("docker-{alias}"))).find(|path| path.is_file())
+    folders(app).into_iter().map(|folder| folder.join(format!("docker-{alias}"))).find(|path| is_program(path))
+}
+
+fn is_program(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// Every plugin that is installed.
@@ -89,17 +94,22 @@ pub(crate) fn run(app: &App, name: &str, words: &[String], all: &[String]) -> Re
             FOLDERS[3],
         ))
     })?;
-    let mut args: Vec<String> = Vec::new();
+    let mut args = plain_globals(all, words);
     if matches!(name, "builder" | "bake") {
         // `builder X` is `buildx X`, `bake` is `buildx bake`.
         args.push("buildx".to_owned());
         args.extend(words.iter().skip(usize::from(name == "builder")).cloned());
     } else {
-        args.extend(plain_globals(all, words).iter().cloned());
         args.extend(words.iter().cloned());
+    }
+    if words.iter().skip(1).any(|word| NO_ENGINE.contains(&word.as_str())) {
+        app.leave_daemon_alone();
     }
     Err(replace(app, &path, &args))
 }
+
+/// Words with which a plugin describes itself; no daemon is started for them.
+const NO_ENGINE: &[&str] = &["--help", "-h", "help", "version", "--version"];
 
 /// The options before the command, without the one that only we know.
 fn plain_globals(all: &[String], words: &[String]) -> Vec<String> {

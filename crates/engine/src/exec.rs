@@ -349,7 +349,8 @@ impl Engine {
                 Ending::Lost => 137,
             };
             exec.finish(code, shim.pid());
-            let _ = std::fs::remove_dir_all(&state_dir);
+            // Not on this thread: clients wait for what it does next.
+            tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&state_dir));
             let attributes = [("execID", exec.id.to_string()), ("exitCode", code.to_string())];
             container.emit("exec_die", &attributes);
         });

@@ -165,6 +165,15 @@ impl Client {
         }
     }
 
+    /// Connects for the next request while there is nothing else to do. A failure shows when that request is sent.
+    pub(crate) fn prepare(&self) {
+        if self.idle.borrow().is_none()
+            && let Ok(stream) = self.endpoint.try_connect()
+        {
+            *self.idle.borrow_mut() = Some(Connection::new(stream));
+        }
+    }
+
     fn adopt(&self, version: &str) {
         if number(version) < number(&self.version()) {
             *self.version.borrow_mut() = version.to_owned();

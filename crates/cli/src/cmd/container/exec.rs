@@ -57,6 +57,8 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
     let (stream, early) = hijack(client, request)?;
     let resize = Resize { client, path: format!("/exec/{id}/resize"), on: tty };
     let keys = if tty { parse_detach_keys(&detach_keys(app, flags))? } else { Vec::new() };
+    // The question for the exit code; a short command has ended by the time a connection stands.
+    client.prepare();
     let session = Session { stream, early, raw: tty, stdin, detach_keys: keys, signals: signals.as_ref() };
     let end = session.run(|_| resize.send());
     drop(raw);
