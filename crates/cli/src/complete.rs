@@ -21,10 +21,19 @@ pub(crate) const COMMANDS: &[Command] = &[Command {
     run: script,
 }];
 
+// bash takes words apart at colons and equals signs; they are put together again, and what stands before the last of
+// them is taken off the answers, because bash inserts after it.
 const BASH: &str = r#"_droste() {
-    local line
+    local line word at joined=() done=
+    for ((at = 1; at <= COMP_CWORD; at++)); do
+        word=${COMP_WORDS[at]}
+        if [[ ${#joined[@]} -gt 0 && ( $word == [:=] || $done == [:=] ) ]]; then joined[-1]+=$word; else joined+=("$word"); fi
+        done=$word
+    done
+    word=${joined[-1]}
+    at=${word%"${word##*[:=]}"}
     COMPREPLY=()
-    while IFS= read -r line; do COMPREPLY+=("$line"); done < <("${COMP_WORDS[0]}" __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    while IFS= read -r line; do COMPREPLY+=("${line#"$at"}"); done < <("${COMP_WORDS[0]}" __complete "${joined[@]}" 2>/dev/null)
     if [ ${#COMPREPLY[@]} -eq 0 ]; then compopt -o default; fi
     if [[ ${COMPREPLY[0]} == *= ]]; then compopt -o nospace; fi
 }
