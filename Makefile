@@ -4,26 +4,31 @@
 #   make test                  every test
 #   make test-against-docker   the API's contract on the Docker that DROSTE_TEST_DOCKER_HOST names
 #   make bench                 Droste against the Docker that BENCH_DOCKER_HOST names
-#   make install               PREFIX/bin/droste and shell completions
+#   make install               PREFIX/bin/droste, shell completions, units for systemd
 #   make completions           shell completions in target/completions
 
-TARGET      ?= $(shell rustc -vV | sed -n 's/^host: //p')
+HOST        := $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET      ?= $(HOST)
 TARGET_DIR  := $(abspath $(or $(CARGO_TARGET_DIR),target))
 DROSTE      := $(TARGET_DIR)/$(TARGET)/release/droste
 CLIENTS     := $(TARGET_DIR)/clients
 PREFIX      ?= /usr/local
 ROOT        := $(if $(filter 0,$(shell id -u)),,sudo -n -E)
-RUNNER_NAME := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)_RUNNER
+FOR_TARGET  := CARGO_TARGET_$(shell echo $(TARGET) | tr a-z- A-Z_)
+RUNNER_NAME := $(FOR_TARGET)_RUNNER
+# For another processor, the linker that Debian and Ubuntu have for it, unless the environment names one.
+LINKER      := $(if $(filter $(HOST),$(TARGET)),,$(or $($(FOR_TARGET)_LINKER),$(subst -unknown,,$(TARGET))-gcc))
+UNITS       := $(PREFIX)/lib/systemd/system
 
 .PHONY: all build demo test test-against-docker bench install completions setup-build setup-test clean
 all: build
 
 # With an explicit target the flags do not reach proc macros, which can't be static.
 build: setup-build
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --target $(TARGET) -p droste-cli --bin droste
+	$(if $(LINKER),$(FOR_TARGET)_LINKER=$(LINKER)) RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --release --target $(TARGET) -p droste-cli --bin droste
 
 setup-build:
-	@scripts/setup build
+	@scripts/setup build $(TARGET)
 
 setup-test: setup-build
 	@scripts/setup test
@@ -56,6 +61,10 @@ install: completions
 	$(ROOT) install -D -m 644 $(TARGET_DIR)/completions/droste.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/droste
 	$(ROOT) install -D -m 644 $(TARGET_DIR)/completions/droste.zsh $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_droste
 	$(ROOT) install -D -m 644 $(TARGET_DIR)/completions/droste.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/droste.fish
+	sed 's|@BIN@|$(PREFIX)/bin|' contrib/systemd/droste.service | $(ROOT) install -D -m 644 /dev/stdin $(DESTDIR)$(UNITS)/droste.service
+	$(ROOT) install -D -m 644 contrib/systemd/droste.socket $(DESTDIR)$(UNITS)/droste.socket
+	$(if $(DESTDIR),,$(ROOT) groupadd -f -r droste)
+	$(if $(DESTDIR),,! [ -d /run/systemd/system ] || $(ROOT) systemctl daemon-reload)
 
 clean:
 	cargo clean

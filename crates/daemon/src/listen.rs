@@ -50,6 +50,17 @@ pub(crate) struct Opened {
     pub(crate) paths: Vec<PathBuf>,
 }
 
+impl Opened {
+    /// Where all Unix sockets are, the service manager's too: a bind of one of them is a bind of the engine's.
+    pub(crate) fn served(&self) -> Vec<PathBuf> {
+        let unix = self.sockets.iter().filter_map(|socket| match socket {
+            Listening::Unix(listener) => listener.local_addr().ok(),
+            Listening::Tcp(_) => None,
+        });
+        unix.filter_map(|address| address.as_pathname().map(Path::to_owned)).collect()
+    }
+}
+
 /// Opens every socket that the options ask for.
 pub(crate) fn open(options: &Options) -> Result<Opened, ListenError> {
     let mut opened = Opened::default();
@@ -151,6 +162,14 @@ mod tests {
             Command::Serve(options) => *options,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_service_managers_socket_is_known_by_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("managers.sock");
+        let sockets = vec![Listening::Unix(UnixListener::bind(&path).unwrap())];
+        assert_eq!(Opened { sockets, paths: Vec::new() }.served(), [path]);
     }
 
     #[test]

@@ -56,10 +56,11 @@ pub(crate) fn run(options: Options, args: &[OsString]) -> Result<(), RunError> {
 
 async fn live(options: Options, opened: Opened, args: &[OsString]) -> Result<(), RunError> {
     let mut signals = Signals::new()?;
+    let served = opened.served();
     let Opened { sockets, paths } = opened;
     let acceptor = options.tls.as_ref().map(tls::acceptor).transpose().map_err(ListenError::from)?;
     let mut settings = options.settings;
-    settings.engine_sockets = paths.clone();
+    settings.engine_sockets = served.clone();
     let engine = Engine::open(settings).await?;
     let entry = Entry { host: engine.machine(), engine: Some(Arc::clone(&engine)) };
     let doors = sockets.into_iter().map(|socket| serve::open_door(socket, acceptor.as_ref(), entry.clone()));
@@ -67,7 +68,7 @@ async fn live(options: Options, opened: Opened, args: &[OsString]) -> Result<(),
     let nested = tokio::spawn(serve::follow(Arc::clone(&engine)));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), sockets = doors.len(), "ready");
     notify::notify("READY=1\n");
-    signals.until_the_end(&engine, args, &paths).await;
+    signals.until_the_end(&engine, args, &served).await;
     notify::notify("STOPPING=1\n");
     tracing::info!("stopping; containers run on");
     nested.abort();
