@@ -53,9 +53,12 @@ async fn furnish(
     let volumes = engine.hold_volumes(&host.state, &record).await?;
     let container = Arc::new(Container::new(record, Arc::clone(&host.state), image));
     container.live().images = mounted;
-    let (filling, filled) = (Arc::clone(engine), Arc::clone(&container));
-    let outcome = tokio::task::spawn_blocking(move || crate::volumes::fill(&filling, &filled)).await;
-    outcome.map_err(|error| Error::hidden("failed to populate volume", error))??;
+    let held = volumes.all();
+    if !held.is_empty() {
+        let (filling, filled) = (Arc::clone(engine), Arc::clone(&container));
+        let outcome = tokio::task::spawn_blocking(move || crate::volumes::fill(&filling, &filled, &held)).await;
+        outcome.map_err(|error| Error::hidden("failed to populate volume", error))??;
+    }
     let record = container.record().clone();
     let identity = if record.is_host() { Some(new_identity()?) } else { None };
     let mut changes = volumes.changes()?;

@@ -347,6 +347,10 @@ pub struct VolumeView {
     pub labels: Option<BTreeMap<String, String>>,
     /// The driver's options as given.
     pub options: Option<BTreeMap<String, String>>,
+    /// `local`, or `global` where a plugin says so.
+    pub scope: String,
+    /// What its plugin tells of it.
+    pub status: Option<BTreeMap<String, serde_json::Value>>,
     /// How many containers mount it.
     pub users: usize,
 }

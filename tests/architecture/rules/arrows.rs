@@ -5,15 +5,16 @@ use crate::tree::Tree;
 use crate::{exactly, none};
 
 /// Crates, each with all that it may depend on. `ARCHITECTURE.md` draws the same.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("model", &[]),
     ("cgroup", &["model"]),
     ("confine", &["model"]),
     ("runtime", &["model"]),
     ("image", &["model"]),
     ("network", &["model"]),
+    ("plugin", &[]),
     ("api", &["model"]),
-    ("engine", &["model", "cgroup", "confine", "runtime", "image", "network"]),
+    ("engine", &["model", "cgroup", "confine", "runtime", "image", "network", "plugin"]),
     ("daemon", &["model", "api", "engine"]),
     // The program is the client and, behind one word, the daemon.
     ("cli", &["model", "api", "daemon"]),

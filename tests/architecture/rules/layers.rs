@@ -8,8 +8,8 @@ use crate::{exactly, none};
 /// Crates that speak HTTP, or parse it.
 const HTTP: [&str; 13] = ["actix-web", "axum", "h2", "http", "http-body", "http-body-util", "httparse", "hyper", "hyper-util", "reqwest", "tower", "ureq", "warp"];
 
-/// Who may: the daemon serves, the client asks, and images come from registries.
-const SPEAKS_HTTP: [&str; 3] = ["daemon", "cli", "image"];
+/// Who may: the daemon serves, the client asks, images come from registries, and plugins are asked.
+const SPEAKS_HTTP: [&str; 4] = ["daemon", "cli", "image", "plugin"];
 
 /// Words that enter or change a namespace. `mount` counts as a call or a module only.
 const NAMESPACES: [&str; 9] = ["setns", "unshare", "unshare_unsafe", "open_tree", "move_mount", "fsopen", "pivot_root", "umount", "chroot"];

@@ -130,6 +130,8 @@ pub struct Volume {
     pub options: Option<BTreeMap<String, String>>,
     pub scope: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<BTreeMap<String, serde_json::Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub usage_data: Option<VolumeUsage>,
 }
 

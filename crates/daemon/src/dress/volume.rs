@@ -15,7 +15,8 @@ pub(crate) fn volume(view: &VolumeView) -> Volume {
         mountpoint: view.mountpoint.clone(),
         name: view.name.to_string(),
         options: view.options.clone(),
-        scope: "local".to_owned(),
+        scope: view.scope.clone(),
+        status: view.status.clone(),
         usage_data: None,
     }
 }

@@ -27,12 +27,14 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
             && filters.matches("name", view.name.as_str())
             && dangling.is_none_or(|dangling| dangling == (view.users == 0))
     };
-    let volumes = call.host.volumes().iter().filter(|view| fits(view)).map(dress::volume::volume).collect();
-    Ok(reply::json(&VolumeList { volumes: Some(volumes), warnings: None }))
+    let (all, warnings) = call.host.volumes().await?;
+    let volumes = all.iter().filter(|view| fits(view)).map(dress::volume::volume).collect();
+    let warnings = Some(warnings).filter(|warnings| !warnings.is_empty());
+    Ok(reply::json(&VolumeList { volumes: Some(volumes), warnings }))
 }
 
 pub(crate) async fn inspect(call: Call) -> Result<Reply> {
-    Ok(reply::json(&dress::volume::volume(&call.host.volume(&call.parameter)?)))
+    Ok(reply::json(&dress::volume::volume(&call.host.volume(&call.parameter).await?)))
 }
 
 pub(crate) async fn create(mut call: Call) -> Result<Reply> {

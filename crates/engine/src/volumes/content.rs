@@ -5,10 +5,11 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use droste_model::mount::MountSource;
+use droste_model::mount::{Mount, MountSource};
 
-use super::Pin;
+use super::Volume;
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::error::{Error, Message, Result};
@@ -34,34 +35,25 @@ fn populating(error: Error) -> Error {
 
 /// A volume that may have to be filled.
 struct Candidate {
-    volume: Volume,
+    volume: Arc<Volume>,
     target: String,
     subpath: Option<String>,
 }
 
-enum Volume {
-    /// It is there.
-    Old(Pin),
-    /// It comes with the container; its folder is made.
-    New(PathBuf),
-}
-
-fn candidates(engine: &Engine, container: &Container) -> Vec<Candidate> {
-    let (host, mounts) = (&container.host, container.record().mounts.clone());
-    let one = |mount: &droste_model::mount::Mount| {
+fn candidates(container: &Container, volumes: &[Arc<Volume>]) -> Vec<Candidate> {
+    let mounts = container.record().mounts.clone();
+    let one = |mount: &Mount| {
         let MountSource::Volume { name: Some(name), no_copy: false, subpath, .. } = &mount.source else { return None };
-        let volume = match engine.volumes.find(&host.id, name) {
-            Some(pin) => Volume::Old(pin),
-            None => Volume::New(engine.volumes.path(&host.id, name)),
-        };
-        Some(Candidate { volume, target: mount.target.to_string(), subpath: subpath.clone() })
+        let volume = volumes.iter().find(|volume| volume.record.name == *name)?;
+        let (target, subpath) = (mount.target.to_string(), subpath.clone());
+        Some(Candidate { volume: Arc::clone(volume), target, subpath })
     };
     mounts.iter().filter_map(one).collect()
 }
 
-/// Copies what the image has into the empty volumes of a container that is being made. Blocking.
-pub(crate) fn fill(engine: &Engine, container: &Container) -> Result<()> {
-    let mut candidates = candidates(engine, container);
+/// Copies what the image has into the empty ones of the volumes of a container that is being made. Blocking.
+pub(crate) fn fill(engine: &Engine, container: &Container, volumes: &[Arc<Volume>]) -> Result<()> {
+    let mut candidates = candidates(container, volumes);
     if candidates.is_empty() {
         return Ok(());
     }
@@ -75,9 +67,7 @@ pub(crate) fn fill(engine: &Engine, container: &Container) -> Result<()> {
     });
     let outcome = outcome.and_then(|()| copy(engine, container, opened));
     for candidate in &candidates {
-        if let Volume::Old(pin) = &candidate.volume {
-            engine.volumes.unmount(&container.host, pin, &user);
-        }
+        engine.volumes.unmount(&container.host, &candidate.volume, &user);
     }
     outcome
 }
@@ -87,22 +77,13 @@ type Opened = (Copy, PathBuf);
 
 /// Opens a candidate; nothing if it needs no content.
 fn open(engine: &Engine, container: &Container, candidate: &Candidate, user: &str) -> Result<Option<Opened>> {
-    let host = &container.host;
-    let (root, subpath) = match &candidate.volume {
-        Volume::New(path) => (path.clone(), None),
-        Volume::Old(pin) => {
-            engine.volumes.mount(host, pin, user).map_err(populating)?;
-            (engine.volumes.path(&host.id, &pin.record.name), candidate.subpath.as_deref())
-        }
-    };
-    let mark = root.with_file_name(MARK);
-    let folder = match (subpath, &candidate.volume) {
-        (Some(subpath), Volume::Old(pin)) => match engine.volumes.open(engine, host, pin, Some(subpath)) {
-            // The start says that it is missing, if it still is.
-            Err(Error::NotFound(_)) => return Ok(None),
-            opened => opened.map_err(populating)?,
-        },
-        _ => std::fs::File::open(&root).map_err(failed)?.into(),
+    let (host, volume) = (&container.host, &candidate.volume);
+    let mark = engine.volumes.folder(&host.id, &volume.record.name).join(MARK);
+    engine.volumes.mount(host, volume, user).map_err(populating)?;
+    let folder = match engine.volumes.open(engine, host, volume, candidate.subpath.as_deref()) {
+        // The start says that it is missing, if it still is.
+        Err(Error::NotFound(_)) => return Ok(None),
+        opened => opened.map_err(populating)?,
     };
     let Some(folder) = directory(&folder).map_err(failed)? else { return Ok(None) };
     if !mark.exists() && !is_empty(&folder).map_err(failed)? {

@@ -1,28 +1,24 @@
-//! Making, finding, removing and pruning volumes; the volumes of a container that is being made.
+//! Making volumes: on a client's request, and for a container that is being made.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use droste_model::event::EventType;
-use droste_model::host::HostId;
 use droste_model::id::ContainerId;
-use droste_model::mount::{Mount, MountSource};
+use droste_model::mount::MountSource;
 use droste_model::name::VolumeName;
 use droste_model::time::Timestamp;
 
-use super::{ANONYMOUS, LOCAL, Pin, Volume, Volumes, local, no_such_volume, remove_folder, users};
-use crate::container::Container;
+use super::plugin::is_plugins;
+use super::{ANONYMOUS, LOCAL, Pin, Volume, emit, local, remove_folder};
 use crate::engine::Engine;
 use crate::error::{Error, Message, Result};
-use crate::host::{Host, HostState};
-use crate::lifecycle::to_the_end;
+use crate::host::HostState;
 use crate::options::NewVolume;
 use crate::random;
 use crate::record::{ContainerRecord, VolumeRecord};
 use crate::store::{Change, Key};
-use crate::view::VolumeView;
 
 /// A name for a volume that nobody named.
 pub(crate) fn new_name() -> Result<VolumeName> {
@@ -37,24 +33,20 @@ fn creating(name: &VolumeName, error: Error) -> Error {
         Error::Invalid(message) => Error::Invalid(text(message)),
         Error::NotFound(message) => Error::NotFound(text(message)),
         Error::Conflict(message) => Error::Conflict(text(message)),
+        Error::Internal(message) => Error::Internal(text(message)),
         other => other,
     }
 }
 
-/// Refuses a driver that does not exist, and a name that another driver's volume has.
-fn check_driver(driver: &str, known: Option<&VolumeRecord>) -> Result<()> {
-    if !matches!(driver, "" | LOCAL) {
-        return Err(Error::NotFound(Message::new(format!(
-            "error looking up volume plugin {driver}: plugin {driver:?} not found"
-        ))));
+/// Refuses a name that another driver's volume has.
+fn check_same_driver(driver: &str, known: &VolumeRecord) -> Result<()> {
+    if driver.is_empty() || known.driver == driver {
+        return Ok(());
     }
-    match known.filter(|record| !driver.is_empty() && record.driver != driver) {
-        Some(record) => Err(Error::conflict(format!(
-            "driver '{}' already has volume '{}': volume name must be unique",
-            record.driver, record.name
-        ))),
-        None => Ok(()),
-    }
+    Err(Error::conflict(format!(
+        "driver '{}' already has volume '{}': volume name must be unique",
+        known.driver, known.name
+    )))
 }
 
 fn make_folder(folder: &Path) -> std::io::Result<()> {
@@ -71,23 +63,30 @@ pub(crate) struct Held {
     engine: Arc<Engine>,
     host: Arc<HostState>,
     pins: Vec<Pin>,
-    fresh: Vec<VolumeRecord>,
+    fresh: Vec<Arc<Volume>>,
 }
 
 impl Held {
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Arc<Volume>> {
+        self.pins.iter().map(|pin| Arc::clone(&pin.0)).chain(self.fresh.iter().cloned()).collect()
+    }
+
     /// The records of volumes that come with the container.
     pub(crate) fn changes(&self) -> Result<Vec<Change>> {
-        let put =
-            |record: &VolumeRecord| Ok(Change::put(Key::Volume(self.host.id.clone(), record.name.clone()), record)?);
+        let put = |volume: &Arc<Volume>| {
+            let record = &volume.record;
+            Ok(Change::put(Key::Volume(self.host.id.clone(), record.name.clone()), record)?)
+        };
         self.fresh.iter().map(put).collect()
     }
 
     /// The records are durable: the volumes are there. They stay at least until the returned value is dropped.
     pub(crate) fn keep(mut self) -> Vec<Pin> {
         let mut pins = std::mem::take(&mut self.pins);
-        for record in std::mem::take(&mut self.fresh) {
-            emit(&self.host, &record, "create");
-            pins.push(self.engine.volumes.insert(&self.host.id, record));
+        for volume in std::mem::take(&mut self.fresh) {
+            emit(&self.host, &volume.record, "create");
+            pins.push(self.engine.volumes.insert(&self.host.id, volume));
         }
         pins
     }
@@ -95,16 +94,19 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        for record in &self.fresh {
-            if let Err(error) = remove_folder(&self.engine.volumes.folder(&self.host.id, &record.name)) {
-                tracing::warn!(volume = %record.name, %error, "it was not removed");
-            }
+        let fresh = std::mem::take(&mut self.fresh);
+        if fresh.is_empty() {
+            return;
         }
+        let (engine, host) = (Arc::clone(&self.engine), Arc::clone(&self.host));
+        tokio::task::spawn_blocking(move || {
+            for volume in fresh {
+                if let Err(error) = engine.unmake(&host, &volume) {
+                    tracing::warn!(volume = %volume.record.name, %error, "it was not removed");
+                }
+            }
+        });
     }
-}
-
-fn emit(host: &HostState, record: &VolumeRecord, action: &str) {
-    host.emit(EventType::Volume, action, record.name.as_str(), &[("driver", record.driver.clone())]);
 }
 
 impl Engine {
@@ -120,7 +122,7 @@ impl Engine {
             let MountSource::Volume { name: Some(name), driver, driver_opts, labels, .. } = &mount.source else {
                 continue;
             };
-            if held.fresh.iter().any(|fresh| fresh.name == *name) {
+            if held.fresh.iter().any(|fresh| fresh.record.name == *name) {
                 continue;
             }
             let set = |map: &BTreeMap<String, String>| Some(map.clone()).filter(|map| !map.is_empty());
@@ -129,293 +131,102 @@ impl Engine {
             let is_anonymous = record.anonymous_volumes.contains(name);
             match self.volumes.find(&host.id, name) {
                 Some(pin) if is_anonymous => held.pins.push(pin),
-                None if is_anonymous => held.fresh.push(self.make_anonymous(host, wish)?),
+                None if is_anonymous => held.fresh.push(self.make_anonymous(host, wish).await?),
                 _ => held.pins.push(self.ensure_volume(host, wish).await?),
             }
         }
         Ok(held)
     }
 
-    fn make_anonymous(&self, host: &HostState, mut wish: NewVolume) -> Result<VolumeRecord> {
+    async fn make_anonymous(self: &Arc<Self>, host: &Arc<HostState>, mut wish: NewVolume) -> Result<Arc<Volume>> {
         wish.labels.get_or_insert_default().insert(ANONYMOUS.to_owned(), String::new());
-        let record = self.new_record(wish)?;
-        self.make_files(&host.id, &record)?;
-        Ok(record)
-    }
-
-    /// What a new volume's record says, checked.
-    fn new_record(&self, wish: NewVolume) -> Result<VolumeRecord> {
-        let (name, mut labels) = (wish.name.clone(), wish.labels);
-        let name = match name {
-            Some(name) => name,
-            None => new_name()?,
-        };
-        check_driver(&wish.driver, None).map_err(|error| creating(&name, error))?;
-        if let Some(options) = &wish.options {
-            local::check(options).map_err(|error| creating(&name, error))?;
-        }
-        if wish.name.is_none() {
-            labels.get_or_insert_default().insert(ANONYMOUS.to_owned(), String::new());
-        }
-        let driver = LOCAL.to_owned();
-        Ok(VolumeRecord { name, driver, options: wish.options, labels, created: Timestamp::now() })
-    }
-
-    fn make_files(&self, host: &HostId, record: &VolumeRecord) -> Result<()> {
-        make_folder(&self.volumes.folder(host, &record.name))
-            .map_err(|error| Error::hidden(format!("create {}: the folder could not be made", record.name), error))
+        self.make_files(host, new_record(wish)?).await
     }
 
     /// The volume of a name, made if there is none: a name makes one volume, however often it is asked for.
-    async fn ensure_volume(&self, host: &HostState, wish: NewVolume) -> Result<Pin> {
-        let record = match &wish.name {
-            None => self.new_record(wish)?,
-            Some(name) => {
-                let name = name.clone();
-                let turn = self.volumes.turn(&host.id, &name).await;
-                if let Some(known) = self.volumes.find(&host.id, &name) {
-                    check_driver(&wish.driver, Some(&known.record)).map_err(|error| creating(&name, error))?;
-                    return Ok(known);
-                }
-                let record = self.new_record(wish)?;
-                let made = self.make_volume(host, record).await;
-                drop(turn);
-                return made;
-            }
-        };
-        self.make_volume(host, record).await
+    pub(super) async fn ensure_volume(self: &Arc<Self>, host: &Arc<HostState>, mut wish: NewVolume) -> Result<Pin> {
+        let Some(name) = wish.name.clone() else { return self.make_volume(host, new_record(wish)?).await };
+        let _turn = self.volumes.turn(&host.id, &name).await;
+        if !matches!(wish.driver.as_str(), "" | LOCAL) {
+            let driver = wish.driver.clone();
+            let looked = self.on_host(host, move |engine, host| engine.volumes.look_up_driver(host, &driver)).await;
+            looked.map_err(|error| creating(&name, error))?;
+        }
+        if let Some(known) = self.volumes.find(&host.id, &name) {
+            check_same_driver(&wish.driver, &known.record).map_err(|error| creating(&name, error))?;
+            return Ok(known);
+        }
+        if wish.driver.is_empty() {
+            let wanted = name.clone();
+            let keeper = self.on_host(host, move |engine, host| Ok(engine.volumes.plugin_of(host, &wanted))).await?;
+            wish.driver = keeper.unwrap_or_default();
+        }
+        self.make_volume(host, new_record(wish)?).await
     }
 
-    async fn make_volume(&self, host: &HostState, record: VolumeRecord) -> Result<Pin> {
-        self.make_files(&host.id, &record)?;
-        let key = Key::Volume(host.id.clone(), record.name.clone());
-        if let Err(error) = self.store.commit(vec![Change::put(key, &record)?]).await {
-            let _ = remove_folder(&self.volumes.folder(&host.id, &record.name));
+    async fn make_volume(self: &Arc<Self>, host: &Arc<HostState>, record: VolumeRecord) -> Result<Pin> {
+        let volume = self.make_files(host, record).await?;
+        let key = Key::Volume(host.id.clone(), volume.record.name.clone());
+        if let Err(error) = self.store.commit(vec![Change::put(key, &volume.record)?]).await {
+            self.on_host(host, move |engine, host| engine.unmake(host, &volume)).await?;
             return Err(error.into());
         }
-        emit(host, &record, "create");
-        Ok(self.volumes.insert(&host.id, record))
+        emit(host, &volume.record, "create");
+        Ok(self.volumes.insert(&host.id, volume))
     }
 
-    /// Deletes the files of a volume that is out of the table and of the records. Blocking.
-    fn delete_files(&self, host: &HostId, name: &VolumeName) -> Result<()> {
-        let folder = self.volumes.folder(host, name);
-        let failed = |error: &dyn std::fmt::Display| {
-            Error::hidden(format!("remove {name}: its files could not be deleted"), error)
+    /// Makes a volume's folder, and what its plugin keeps.
+    async fn make_files(self: &Arc<Self>, host: &Arc<HostState>, record: VolumeRecord) -> Result<Arc<Volume>> {
+        let make = |engine: &Engine, host: &HostState| {
+            let volume = Volume::new(record);
+            let name = &volume.record.name;
+            make_folder(&engine.volumes.folder(&host.id, name))
+                .map_err(|error| Error::hidden(format!("create {name}: the folder could not be made"), error))?;
+            if is_plugins(&volume)
+                && let Err(error) = engine.volumes.make_in_plugin(host, &volume)
+            {
+                let _ = remove_folder(&engine.volumes.folder(&host.id, name));
+                return Err(creating(name, error));
+            }
+            Ok(volume)
         };
-        // Out of the way first: a volume of this name that is made meanwhile begins empty.
-        let gone = folder.with_file_name(format!(".gone-{}", random::number()?));
-        match std::fs::rename(&folder, &gone) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(|error| failed(&error))?,
+        self.on_host(host, make).await
+    }
+
+    /// Takes back what [`make_files`](Self::make_files) made. Blocking.
+    fn unmake(&self, host: &HostState, volume: &Volume) -> Result<()> {
+        if is_plugins(volume) {
+            self.volumes.remove_in_plugin(host, volume)?;
         }
-        remove_folder(&gone).map_err(|error| failed(&error))
+        remove_folder(&self.volumes.folder(&host.id, &volume.record.name))
+            .map_err(|error| Error::hidden("a volume could not be taken back", error))
     }
 
-    /// Removes a volume that is out of the table: its record first, so that a cut leaves files without a record.
-    async fn remove_volume(self: &Arc<Self>, host: &HostState, volume: Arc<Volume>) -> Result<()> {
-        let name = volume.record.name.clone();
-        let key = Key::Volume(host.id.clone(), name.clone());
-        if let Err(error) = self.store.commit(vec![Change::remove(key)]).await {
-            self.volumes.put_back(&host.id, volume);
-            return Err(error.into());
-        }
-        self.forget_files(host, &volume).await
-    }
-
-    /// Deletes the files of a volume whose record is removed, and says so.
-    async fn forget_files(self: &Arc<Self>, host: &HostState, volume: &Volume) -> Result<()> {
-        let (engine, id, name) = (Arc::clone(self), host.id.clone(), volume.record.name.clone());
-        let deleted = tokio::task::spawn_blocking(move || engine.delete_files(&id, &name)).await;
-        deleted.map_err(|error| Error::hidden("the removal was broken off", error))??;
-        emit(host, &volume.record, "destroy");
-        Ok(())
-    }
-
-    /// The anonymous volumes that go with a container that is removed, out of the table.
-    pub(crate) fn take_anonymous(&self, container: &Container) -> Vec<Arc<Volume>> {
-        let names = container.record().anonymous_volumes.clone();
-        let take = |name: &VolumeName| self.volumes.take_out(&container.host, name, Some(&container.id)).ok();
-        names.iter().filter_map(take).collect()
-    }
-
-    /// Deletes what [`take_anonymous`](Self::take_anonymous) took, once the records are gone.
-    pub(crate) async fn forget_anonymous(self: &Arc<Self>, host: &HostState, volumes: Vec<Arc<Volume>>) {
-        for volume in volumes {
-            if let Err(error) = self.forget_files(host, &volume).await {
-                tracing::warn!(volume = %volume.record.name, %error, "an anonymous volume's files are left");
-            }
-        }
-    }
-
-    /// Mounts a volume for a container that starts, and says so on its host. Blocking.
-    pub(crate) fn use_volume(&self, container: &Container, name: &VolumeName, mount: &Mount) -> Result<Pin> {
-        let volume = self.volumes.find(&container.host.id, name).ok_or_else(|| no_such_volume(name.as_str()))?;
-        self.volumes.mount(&container.host, &volume, container.id.as_str())?;
-        container.live().volumes.push(name.clone());
-        let attributes = [
-            ("container", container.id.to_string()),
-            ("destination", mount.target.to_string()),
-            ("driver", volume.record.driver.clone()),
-            ("propagation", String::new()),
-            ("read/write", (!mount.read_only).to_string()),
-        ];
-        container.host.emit(EventType::Volume, "mount", name.as_str(), &attributes);
-        Ok(volume)
-    }
-
-    /// Unmounts the volumes of a container that has ended. Blocking.
-    pub(crate) fn release_volumes(&self, container: &Container) {
-        let used = std::mem::take(&mut container.live().volumes);
-        for name in used {
-            let Some(volume) = self.volumes.find(&container.host.id, &name) else { continue };
-            self.volumes.unmount(&container.host, &volume, container.id.as_str());
-            let attributes = [("container", container.id.to_string()), ("driver", volume.record.driver.clone())];
-            container.host.emit(EventType::Volume, "unmount", name.as_str(), &attributes);
-        }
-    }
-
-    /// Takes note of the volumes of a container that ran on while no daemon was there.
-    pub(crate) fn adopt_volumes(&self, container: &Container) {
-        let names: Vec<VolumeName> = super::mounted(&container.record()).cloned().collect();
-        for name in &names {
-            if let Some(volume) = self.volumes.find(&container.host.id, name) {
-                self.volumes.adopt(&volume, &container.id);
-            }
-        }
-        container.live().volumes = names;
-    }
-
-    fn volume_view(&self, host: &HostState, volume: &Volume) -> VolumeView {
-        let record = &volume.record;
-        VolumeView {
-            name: record.name.clone(),
-            driver: record.driver.clone(),
-            mountpoint: self.volumes.shown_path(host, &record.name).to_string_lossy().into_owned(),
-            created: record.created,
-            labels: record.labels.clone(),
-            options: record.options.clone(),
-            users: users(host, &record.name).len(),
-        }
+    /// Runs work that blocks, with the engine and a host.
+    pub(super) async fn on_host<T: Send + 'static>(
+        self: &Arc<Self>,
+        host: &Arc<HostState>,
+        work: impl FnOnce(&Engine, &HostState) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (engine, host) = (Arc::clone(self), Arc::clone(host));
+        let done = tokio::task::spawn_blocking(move || work(&engine, &host)).await;
+        done.map_err(|error| Error::hidden("the work on a volume was broken off", error))?
     }
 }
 
-/// The changes that forget volumes of a host.
-pub(crate) fn removals(host: &HostId, volumes: &[Arc<Volume>]) -> Vec<Change> {
-    let key = |volume: &Arc<Volume>| Key::Volume(host.clone(), volume.record.name.clone());
-    volumes.iter().map(|volume| Change::remove(key(volume))).collect()
-}
-
-impl Volumes {
-    /// The changes that forget a host's volumes.
-    pub(crate) fn forgotten(&self, host: &HostId) -> Vec<Change> {
-        removals(host, &self.of_host(host))
-    }
-
-    /// Removes all volumes of a host that is removed; their records are gone. Blocking.
-    pub(crate) fn forget_host(&self, host: &HostId) -> Result<()> {
-        super::lock(&self.table).retain(|(of, _), _| of != host);
-        let folder = self.folder_of(host);
-        let all = super::folders(&folder);
-        all.iter()
-            .chain([&folder])
-            .try_for_each(|folder| remove_folder(folder))
-            .map_err(|error| Error::hidden("the host's volumes could not be removed", error))
-    }
-}
-
-impl Host {
-    /// Makes a volume, or finds the one that has the name.
-    pub async fn create_volume(&self, wish: NewVolume) -> Result<VolumeView> {
-        self.require_write()?;
-        let host = self.clone();
-        to_the_end(async move {
-            let volume = host.engine.ensure_volume(&host.state, wish).await?;
-            Ok(host.engine.volume_view(&host.state, &volume))
-        })
-        .await
-    }
-
-    /// All volumes of this host, by name.
-    pub fn volumes(&self) -> Vec<VolumeView> {
-        let all = self.engine.volumes.of_host(&self.state.id);
-        all.iter().map(|volume| self.engine.volume_view(&self.state, volume)).collect()
-    }
-
-    /// One volume.
-    pub fn volume(&self, typed: &str) -> Result<VolumeView> {
-        let name: VolumeName = typed.parse().map_err(|_| no_such_volume(typed))?;
-        let volume = self.engine.volumes.find(&self.state.id, &name).ok_or_else(|| no_such_volume(typed))?;
-        Ok(self.engine.volume_view(&self.state, &volume))
-    }
-
-    /// Removes a volume. With `force`, one that does not exist is fine.
-    pub async fn remove_volume(&self, typed: &str, force: bool) -> Result<()> {
-        self.require_write()?;
-        let known = typed.parse().ok().filter(|name| self.engine.volumes.find(&self.state.id, name).is_some());
-        let Some(name): Option<VolumeName> = known else {
-            return if force { Ok(()) } else { Err(no_such_volume(typed)) };
-        };
-        let host = self.clone();
-        to_the_end(async move {
-            let _turn = host.engine.volumes.turn(&host.state.id, &name).await;
-            match host.engine.volumes.take_out(&host.state, &name, None) {
-                Ok(volume) => host.engine.remove_volume(&host.state, volume).await,
-                Err(users) => Err(in_use(&name, &users)),
-            }
-        })
-        .await
-    }
-
-    /// Removes volumes that no container mounts, anonymous ones or with `all` every one, for which `keep` says no; gives
-    /// their names and the bytes that they held.
-    pub async fn prune_volumes(
-        &self,
-        all: bool,
-        keep: &(dyn Fn(&VolumeView) -> bool + Send + Sync),
-    ) -> Result<(Vec<VolumeName>, u64)> {
-        self.require_write()?;
-        let (mut removed, mut freed) = (Vec::new(), 0);
-        for view in self.volumes() {
-            let anonymous = view.labels.as_ref().is_some_and(|labels| labels.contains_key(ANONYMOUS));
-            if view.users > 0 || !is_plain(&view) || !(all || anonymous) || keep(&view) {
-                continue;
-            }
-            let size = self.volume_size(&view.name).await;
-            if self.remove_volume(view.name.as_str(), false).await.is_ok() {
-                removed.push(view.name);
-                freed += size;
-            }
+/// What a new volume's record says, checked.
+fn new_record(wish: NewVolume) -> Result<VolumeRecord> {
+    let mut labels = wish.labels;
+    let name = match wish.name {
+        Some(name) => name,
+        None => {
+            labels.get_or_insert_default().insert(ANONYMOUS.to_owned(), String::new());
+            new_name()?
         }
-        self.state.emit(EventType::Volume, "prune", "", &[("reclaimed", freed.to_string())]);
-        Ok((removed, freed))
+    };
+    let driver = if wish.driver.is_empty() { LOCAL.to_owned() } else { wish.driver };
+    if let Some(options) = wish.options.as_ref().filter(|_| driver == LOCAL) {
+        local::check(options).map_err(|error| creating(&name, error))?;
     }
-
-    /// Bytes of a volume's files.
-    pub(crate) async fn volume_size(&self, name: &VolumeName) -> u64 {
-        let path = self.engine.volumes.path(&self.state.id, name);
-        tokio::task::spawn_blocking(move || crate::files::size_of(&path)).await.unwrap_or(0)
-    }
-
-    /// The volumes of which `system df` tells, plain ones of the `local` driver, with the bytes of their files.
-    pub(crate) async fn volume_usage(&self) -> Vec<(VolumeView, u64)> {
-        let mut all = Vec::new();
-        for view in self.volumes() {
-            if is_plain(&view) {
-                let size = self.volume_size(&view.name).await;
-                all.push((view, size));
-            }
-        }
-        all
-    }
-}
-
-/// Whether a volume's files are the engine's own and no driver's: only those are counted and pruned.
-fn is_plain(view: &VolumeView) -> bool {
-    view.driver == LOCAL && view.options.as_ref().is_none_or(BTreeMap::is_empty)
-}
-
-fn in_use(name: &VolumeName, users: &[ContainerId]) -> Error {
-    let users: Vec<&str> = users.iter().map(ContainerId::as_str).collect();
-    Error::conflict(format!("remove {name}: volume is in use - [{}]", users.join(", ")))
+    Ok(VolumeRecord { name, driver, options: wish.options, labels, created: Timestamp::now() })
 }

@@ -1,7 +1,7 @@
 //! Volumes: what belongs to a host and outlives its containers. This file keeps the table of all hosts' volumes, their
-//! names' turns and who uses them; [`make`] makes and removes them, [`local`] reads the options of the `local` driver,
+//! names' turns and who uses them; [`make`] makes them, [`remove`] removes them, [`used`] shows them, [`local`] reads the options of the `local` driver,
 //! [`content`] fills new ones from images, [`mounted`] mounts those
-//! with options.
+//! with options, [`plugin`] asks those who keep others.
 //!
 //! A volume of the `local` driver is a folder, `volumes/NAME/_data` below the data root, and a record. The record
 //! counts: a folder without one was being made or removed when the daemon was killed, and goes at the next start.
@@ -10,12 +10,16 @@ mod content;
 mod local;
 mod make;
 mod mounted;
+mod plugin;
+mod remove;
+mod used;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use droste_model::event::EventType;
 use droste_model::host::HostId;
 use droste_model::id::ContainerId;
 use droste_model::mount::MountSource;
@@ -30,7 +34,8 @@ use crate::random;
 use crate::record::{ContainerRecord, VolumeRecord};
 
 pub(crate) use content::fill;
-pub(crate) use make::{new_name, removals};
+pub(crate) use make::new_name;
+pub(crate) use remove::removals;
 
 /// The folder of a volume in which its files are.
 const DATA: &str = "_data";
@@ -55,11 +60,13 @@ pub(crate) struct Volume {
     pins: Mutex<usize>,
     /// Who uses its files now: ids of running containers, and others for moments.
     users: Mutex<BTreeSet<String>>,
+    /// Where its plugin has mounted it, on its host.
+    place: Mutex<Option<String>>,
 }
 
 impl Volume {
     fn new(record: VolumeRecord) -> Arc<Self> {
-        Arc::new(Self { record, pins: Mutex::default(), users: Mutex::default() })
+        Arc::new(Self { record, pins: Mutex::default(), users: Mutex::default(), place: Mutex::default() })
     }
 }
 
@@ -95,6 +102,8 @@ pub(crate) struct Volumes {
     root: PathBuf,
     table: Mutex<BTreeMap<Key, Arc<Volume>>>,
     turns: Mutex<BTreeMap<Key, Weak<Turn>>>,
+    /// Plugins of hosts that were greeted.
+    activated: Mutex<BTreeSet<(HostId, String)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -104,7 +113,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Volumes {
     /// The volumes below a folder.
     pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root, table: Mutex::default(), turns: Mutex::default() }
+        Self { root, table: Mutex::default(), turns: Mutex::default(), activated: Mutex::default() }
     }
 
     /// The folder of a host's volumes: the machine's are where Docker has them, beside them those of all others.
@@ -165,11 +174,9 @@ impl Volumes {
         table.get(&(host.clone(), name.clone())).map(Pin::new)
     }
 
-    fn insert(&self, host: &HostId, record: VolumeRecord) -> Pin {
-        let name = record.name.clone();
-        let volume = Volume::new(record);
+    fn insert(&self, host: &HostId, volume: Arc<Volume>) -> Pin {
         let pin = Pin::new(&volume);
-        lock(&self.table).insert((host.clone(), name), volume);
+        lock(&self.table).insert((host.clone(), volume.record.name.clone()), volume);
         pin
     }
 
@@ -219,17 +226,27 @@ impl Volumes {
     ) -> Result<OwnedFd> {
         let name = &volume.record.name;
         let failed = |error: &dyn std::fmt::Display| Error::hidden(format!("volume {name} could not be opened"), error);
-        let path = self.path(&host.id, name);
-        let view = engine.machine_state().power()?.namespaces.view().map_err(|error| failed(&error))?;
+        let (view, path) = if plugin::is_plugins(volume) {
+            let (view, place) = self.place_in_plugin(host, volume)?;
+            (view, place.into())
+        } else {
+            let view = engine.machine_state().power()?.namespaces.view().map_err(|error| failed(&error))?;
+            (view, self.path(&host.id, name))
+        };
         let opened = match subpath {
             None => view.open_bind_source(&path, BindOptions::default()),
             Some(subpath) => view.open_below(&path, subpath),
         };
-        let subpath = subpath.unwrap_or_default();
-        opened.map(|opened| opened.mount).map_err(|error| match error {
-            BindError::Missing { .. } => no_subpath(&self.shown_path(host, name).display(), subpath),
-            BindError::Escapes { .. } => escaping_subpath(&self.shown_path(host, name).display(), subpath),
-            error => failed(&error),
+        let shown = self.shown_path(host, name);
+        opened.map(|opened| opened.mount).map_err(|error| match (error, subpath) {
+            (BindError::Missing { .. }, Some(subpath)) => no_subpath(&shown.display(), subpath),
+            (BindError::Escapes { .. }, Some(subpath)) => escaping_subpath(&shown.display(), subpath),
+            (BindError::Missing { .. }, None) if plugin::is_plugins(volume) => Error::internal(format!(
+                "error while mounting volume {name:?}: driver {} answered the path {}, which does not exist",
+                volume.record.driver,
+                path.display()
+            )),
+            (error, _) => failed(&error),
         })
     }
 
@@ -272,6 +289,10 @@ pub(crate) fn no_subpath(base: &dyn std::fmt::Display, subpath: &str) -> Error {
 /// Docker's words for a subpath that leads out of its directory.
 pub(crate) fn escaping_subpath(base: &dyn std::fmt::Display, subpath: &str) -> Error {
     Error::invalid(format!("path concatenation escapes the base directory, base: {base}, subpath: {subpath}"))
+}
+
+fn emit(host: &HostState, record: &VolumeRecord, action: &str) {
+    host.emit(EventType::Volume, action, record.name.as_str(), &[("driver", record.driver.clone())]);
 }
 
 /// Docker's words for a name that no volume has.

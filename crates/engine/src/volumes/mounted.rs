@@ -17,6 +17,7 @@ use droste_runtime::namespaces::{BindError, BindOptions};
 use droste_runtime::plan::{MountFlags, Propagation};
 use droste_runtime::words;
 
+use super::plugin::is_plugins;
 use super::{Volume, Volumes, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -149,14 +150,16 @@ fn bind(power: &Power, device: &str, recursive: bool, flags: MountFlags) -> Resu
 /// Whether a volume is mounted over its folder while it is used.
 fn is_mounted_when_used(volume: &Volume) -> bool {
     let given = |name: &str| volume.record.options.as_ref().is_some_and(|o| o.get(name).is_some_and(|v| !v.is_empty()));
-    given("device") || given("type")
+    !is_plugins(volume) && (given("device") || given("type"))
 }
 
 impl Volumes {
     /// Readies a volume's files for a user. Blocking.
     pub(crate) fn mount(&self, host: &HostState, volume: &Volume, user: &str) -> Result<()> {
         let mut users = lock(&volume.users);
-        if is_mounted_when_used(volume) {
+        if is_plugins(volume) {
+            self.mount_in_plugin(host, volume, user)?;
+        } else if is_mounted_when_used(volume) {
             self.mount_options(host, volume)?;
         }
         users.insert(user.to_owned());
@@ -194,7 +197,10 @@ impl Volumes {
     /// Lets go of a volume's files; its last user unmounts them. Blocking.
     pub(crate) fn unmount(&self, host: &HostState, volume: &Volume, user: &str) {
         let mut users = lock(&volume.users);
-        users.remove(user);
+        let was = users.remove(user);
+        if is_plugins(volume) && was {
+            self.unmount_in_plugin(host, volume, user);
+        }
         if users.is_empty() && is_mounted_when_used(volume) {
             self.unmount_files(host, volume);
         }

@@ -82,6 +82,15 @@ impl HostNamespaces {
     /// # Errors
     /// The outer one when the host can't be entered, the inner one when the kernel refuses the file system.
     pub fn new_filesystem(&self, wanted: &NewFilesystem) -> Result<io::Result<OwnedFd>, EnterError> {
+        self.inside(|| wanted.make())
+    }
+
+    /// Runs `work` in all of this host's namespaces but that of its users, with its root as `/`, on a thread of its own.
+    /// It blocks until that is done.
+    ///
+    /// # Errors
+    /// When a namespace can't be entered.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, EnterError> {
         on_thread(|| {
             let others = [
                 (&self.net, ThreadNameSpaceType::NETWORK, "enter network namespace"),
@@ -95,7 +104,7 @@ impl HostNamespaces {
             }
             enter(self.mnt.as_fd())?;
             chroot_to(self.root.as_fd())?;
-            Ok(wanted.make())
+            Ok(work())
         })
     }
 }
