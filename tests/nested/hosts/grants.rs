@@ -107,3 +107,63 @@ fn a_container_without_the_socket_has_none() {
     let spy = e.create(sleeper(json!({"Binds": [format!("{dir}:/spy")]})));
     t!(e, GET "/containers/{spy}/json", 200);
 }
+
+#[test]
+fn only_the_machines_socket_acts_on_hosts_below() {
+    let e = Engine::shared();
+    let (outer, h) = host(e, json!({}));
+    let inner = h.run(host_body(json!({})));
+    let below = h.create_named("below", sh("true"));
+    let at = |engine: &Engine, path: &str| engine.request("GET", "/containers/json?all=1").header("Droste-At", path).send();
+    let seen = at(e, &outer.name);
+    droste_test_support::expect!(seen, 200);
+    assert!(seen.json().as_array().unwrap().iter().any(|c| c["Names"][0] == "/below"), "the administrator looks below");
+    // A host says so neither of one below, nor of itself, nor of one beside or above.
+    for path in [inner.name.as_str(), &outer.name, &format!("{}/{}", outer.name, inner.name), "", "/", ".."] {
+        droste_test_support::expect!(at(&h, path), 403, ".message" has "this socket belongs to one host");
+    }
+    let reply = h.request("DELETE", "/containers/below").header("droste-at", &inner.name).send();
+    droste_test_support::expect!(reply, 403);
+    t!(h, GET "/containers/below/json", 200, ".Id" == (below.id));
+    for grant in ["parent", "parent-ro"] {
+        let c = e.run(granted(grant));
+        droste_test_support::expect!(at(&e.host_of(&c), &outer.name), 403, ".message" has "this socket belongs to one host");
+    }
+}
+
+/// The operations of docs/api-coverage.md with that effect: method and path.
+fn operations(effect: &str) -> Vec<(String, String)> {
+    let table = include_str!("../../../docs/api-coverage.md");
+    let rows = table.lines().filter(|line| line.starts_with("| ") && line.contains("`/"));
+    let cells = rows.map(|row| row.split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect::<Vec<_>>());
+    cells.filter(|cells| cells[4] == effect).map(|cells| (cells[1].clone(), cells[2].clone())).collect()
+}
+
+#[test]
+fn parent_ro_refuses_every_operation_that_changes() {
+    let e = Engine::shared();
+    let looker = e.run(granted("parent-ro"));
+    let h = e.host_of(&looker);
+    let network = e.network(json!({"Driver": "bridge"}));
+    let volume = e.volume(json!({}));
+    let exec = looker.exec_create(&json!({"Cmd": ["true"]}));
+    let all = operations("changes");
+    assert!(all.len() > 40, "{}", all.len());
+    for (method, path) in all {
+        let object = match path.split('/').nth(1).unwrap() {
+            "networks" => network.id.as_str(),
+            "volumes" => &volume.name,
+            "exec" => &exec,
+            "images" => BASE,
+            _ => &looker.id,
+        };
+        let begin = path.find('{').unwrap_or(path.len());
+        let end = path.find('}').map_or(path.len(), |at| at + 1);
+        let target = format!("{}{}{}", &path[..begin], if begin < path.len() { object } else { "" }, &path[end..]);
+        let reply = h.request(&method, &target).json(&json!({})).send();
+        assert_eq!(reply.status, 403, "{method} {target}: {}", reply.text());
+    }
+    t!(e, GET "/containers/{looker}/json", 200, ".State.Running" == true, ".State.Paused" == false);
+    t!(e, GET "/networks/{network}", 200);
+    t!(e, GET "/volumes/{volume}", 200);
+}
