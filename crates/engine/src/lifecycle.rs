@@ -241,6 +241,12 @@ impl Host {
     }
 }
 
+fn kill_now(container: &Container) {
+    if let Some(shim) = container.shim() {
+        let _ = shim.signal(Signal::KILL.number());
+    }
+}
+
 impl Engine {
     /// Sends the stop signal, waits, sends SIGKILL, waits. Holds no lock meanwhile.
     async fn stop(&self, container: &Arc<Container>, timeout: Option<i64>, signal: Option<Signal>) -> Result<()> {
@@ -382,9 +388,10 @@ impl Engine {
     /// Makes sure that a container whose host is off has ended, and waits until that is written down.
     async fn end_with_host(self: &Arc<Self>, container: &Arc<Container>) {
         self.thaw(container);
-        if let Some(shim) = container.shim() {
-            let _ = shim.signal(Signal::KILL.number());
-        }
+        kill_now(container);
+        // A start that was under way would make its cgroup below the host's again, after that has been removed.
+        let _ = tokio::time::timeout(KILL_WAIT, container.transition.lock()).await;
+        kill_now(container);
         self.cancel_restart(container).await;
         if tokio::time::timeout(KILL_WAIT, container.stopped()).await.is_err() {
             tracing::error!(container = %container.id, "it outlived its host");

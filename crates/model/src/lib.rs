@@ -3,6 +3,7 @@
 //! Nothing here does I/O and nothing here knows Docker's wire format (that is `droste-api`) or the kernel's
 //! interfaces (`droste-runtime`, `droste-cgroup`, `droste-network`).
 
+pub mod capability;
 pub mod container;
 pub mod digest;
 pub mod event;

@@ -118,7 +118,7 @@ fn until(wanted: &str, ask: impl Fn() -> String) {
         if got == wanted {
             return;
         }
-        assert!(begin.elapsed() < Duration::from_secs(20), "wanted {wanted:?}, got {got:?}");
+        assert!(begin.elapsed() < Duration::from_secs(60), "wanted {wanted:?}, got {got:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

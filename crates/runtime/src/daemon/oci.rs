@@ -6,10 +6,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use droste_model::capability::NAMES;
 use serde_json::{Map, Value, json};
 
 use super::namespaces::{HostNamespaces, MountView, PrivateRoot};
 use super::{LaunchError, Runtime, SHIM, Shim};
+
 use crate::lookup::{Identity, identify};
 use crate::plan::{
     Device, DeviceKind, Failure, FailureKind, LaunchPlan, Mount, MountFlags, MountSource, Namespace, PidNamespace,
@@ -29,50 +31,6 @@ pub struct OciOptions {
     /// `linux.resources`. Its `devices` are what the container may use: runc allows none that are not named.
     pub resources: Option<Value>,
 }
-
-const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
 
 const RLIMITS: [&str; 16] = [
     "CPU",
@@ -225,7 +183,7 @@ fn capabilities(plan: &LaunchPlan, uid: u32) -> Value {
     let sets = &plan.process.capabilities;
     let kept = uid == 0 || sets.keep_for_users;
     let names = |bits: u64| -> Vec<String> {
-        let had = CAPABILITIES.iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0);
+        let had = NAMES.iter().enumerate().filter(|(bit, _)| bits & (1 << bit) != 0);
         had.map(|(_, name)| format!("CAP_{name}")).collect()
     };
     json!({

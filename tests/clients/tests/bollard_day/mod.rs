@@ -190,15 +190,13 @@ async fn attach(e: &Engine, docker: &Docker, label: &str) {
 async fn events(e: &Engine, docker: &Docker, label: &str) {
     let name = e.name("ev");
     let filters = HashMap::from([("container", vec![name.as_str()]), ("event", vec!["start", "die"])]);
-    let options = query::EventsOptionsBuilder::default().filters(&filters).build();
+    // The stream asks the daemon when it is first polled; what happened before that is replayed.
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string();
+    let options = query::EventsOptionsBuilder::default().filters(&filters).since(&since).build();
     let mut events = Box::pin(docker.events(Some(options)));
     create(docker, &name, body(label, &["true"])).await;
-    // The stream asks the daemon when it is first polled, so that goes beside the start.
-    let (first, ()) = tokio::join!(events.next(), async {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        start(docker, &name).await;
-    });
-    assert_eq!(first.unwrap().unwrap().action.as_deref(), Some("start"));
+    start(docker, &name).await;
+    assert_eq!(events.next().await.unwrap().unwrap().action.as_deref(), Some("start"));
     assert_eq!(events.next().await.unwrap().unwrap().action.as_deref(), Some("die"));
 }
 
