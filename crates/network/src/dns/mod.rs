@@ -42,7 +42,7 @@ const BACKLOG: u32 = 64;
 const IDLE: Duration = Duration::from_secs(8);
 /// The longest query that is read from UDP.
 const DATAGRAM: usize = 4096;
-/// How long to wait when the process has no descriptor left for a connection.
+/// How long to wait after an error of the process or the kernel, such as that no descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What names mean in one sandbox. Asked on the daemon's runtime: an answer must not wait.
@@ -153,8 +153,15 @@ async fn serve_udp(shared: Arc<Shared>, socket: UdpSocket) {
     let mut buffer = vec![0; DATAGRAM];
     loop {
         while waiting.try_join_next().is_some() {}
-        // An error here is an earlier answer that its client refused.
-        let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
+        let (length, client) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            // An earlier answer that its client refused.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
+            Err(_) => {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         let bytes = &buffer[..length];
         let query = match Query::parse(bytes) {
             Ok(query) => query,

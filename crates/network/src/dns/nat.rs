@@ -27,7 +27,7 @@ pub(super) fn lead(udp: io::Result<SocketAddr>, tcp: io::Result<SocketAddr>) -> 
         let (udp, tcp) = (udp?.port(), tcp?.port());
         let mut socket = Socket::filter()?;
         let again = !nft::rules(&mut socket, NFPROTO_IPV4, TABLE, None)?.is_empty();
-        socket.transaction(batch(udp, tcp).finish()).map_err(|refused| refused.source)?;
+        socket.transaction(batch(udp, tcp, again).finish()).map_err(|refused| refused.source)?;
         if again {
             // Who goes on asking from one port would go on reaching the earlier socket.
             flows::forget_udp(&mut socket, &BTreeSet::from([(Family::V4, PORT)]))?;
@@ -37,12 +37,15 @@ pub(super) fn lead(udp: io::Result<SocketAddr>, tcp: io::Result<SocketAddr>) -> 
     work().map_err(|source| NetworkError::Resolver { operation: "lead port 53 to it", source })
 }
 
-fn batch(udp: u16, tcp: u16) -> Batch {
+fn batch(udp: u16, tcp: u16, again: bool) -> Batch {
     let comment = "made by droste for the resolver at 127.0.0.11";
     let mut batch = Batch::new(NFPROTO_IPV4, TABLE);
     batch.add_table(comment);
-    batch.delete_table();
-    batch.add_table(comment);
+    // Deleting makes the kernel wait for every packet that is under way: some ten milliseconds.
+    if again {
+        batch.delete_table();
+        batch.add_table(comment);
+    }
     batch.add_chain(CHAIN, Some(Hook { kind: "nat", number: NF_INET_LOCAL_OUT, priority: PRIORITY_DNAT }));
     batch.append_rule(CHAIN, &rule(UDP, udp));
     batch.append_rule(CHAIN, &rule(TCP, tcp));
