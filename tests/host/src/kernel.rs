@@ -7,7 +7,21 @@ use std::process::Command;
 use crate::Initramfs;
 
 /// Modules that the guest may load, as folders or files below `kernel/`.
-const MODULES: [&str; 10] = ["net/netfilter", "net/ipv4", "net/ipv6", "net/bridge", "net/802", "net/llc", "drivers/net/veth.ko", "fs/overlayfs", "lib", "crypto/crc32c_generic.ko"];
+const MODULES: [&str; 13] = [
+    "net/netfilter",
+    "net/ipv4",
+    "net/ipv6",
+    "net/bridge",
+    "net/802",
+    "net/llc",
+    "drivers/net/veth.ko",
+    "fs/overlayfs",
+    "drivers/block/null_blk",
+    "fs/configfs",
+    "block",
+    "lib",
+    "crypto/crc32c_generic.ko",
+];
 
 /// An unpacked kernel.
 #[derive(Clone, Debug)]

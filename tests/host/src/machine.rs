@@ -80,21 +80,36 @@ impl Machine {
     }
 }
 
+/// What differs between processors: the console is the first port, the report the second.
+fn processor() -> (&'static str, Vec<&'static str>, &'static str) {
+    let wanted = std::env::var("DROSTE_TEST_PROCESSOR");
+    match wanted.as_deref().unwrap_or(std::env::consts::ARCH) {
+        "x86_64" => ("qemu-system-x86_64", vec!["-cpu", "max", "-serial", "chardev:report"], "console=ttyS0 report=ttyS1"),
+        "aarch64" => {
+            let board = vec!["-M", "virt", "-cpu", "cortex-a72", "-device", "pci-serial,chardev=report"];
+            ("qemu-system-aarch64", board, "console=ttyAMA0 report=ttyS0")
+        }
+        other => panic!("DROSTE_TEST_PROCESSOR={other}: there are machines of x86_64 and aarch64"),
+    }
+}
+
 fn start(kernel: &Kernel, folder: &TempDir) -> Child {
     let path = |name: &str| folder.path().join(name).display().to_string();
-    Command::new("qemu-system-x86_64")
-        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048"])
+    let (qemu, board, ports) = processor();
+    Command::new(qemu)
+        .args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "2048"])
         .args(["-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"])
-        .args(["-serial", &format!("file:{}", path("console")), "-serial", "stdio"])
+        .args(["-serial", &format!("file:{}", path("console")), "-chardev", "stdio,id=report"])
+        .args(board)
         .arg("-kernel")
         .arg(&kernel.image)
         .args(["-initrd", &path("initramfs")])
-        .args(["-append", "console=ttyS0 quiet panic=-1 cgroup_no_v1=all"])
+        .args(["-append", &format!("{ports} quiet panic=-1 cgroup_no_v1=all")])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("qemu-system-x86_64: {error}: Debian's package qemu-system-x86 is missing (scripts/setup test)"))
+        .unwrap_or_else(|error| panic!("{qemu}: {error}: Debian's package qemu-system-x86 (or -arm) is missing (scripts/setup test)"))
 }
 
 fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {

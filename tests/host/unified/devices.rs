@@ -25,7 +25,7 @@ async fn ordinary_ones_only() {
 async fn those_that_were_given() {
     let own = Own::new().await;
     let console = DeviceMapping { on_host: "/dev/ttyS0".to_owned(), in_container: "/dev/given".to_owned(), permissions: "r".to_owned() };
-    let given = Resources { devices: vec![console], ..Resources::default() };
+    let given = Resources { devices: Some(vec![console]), ..Resources::default() };
     let script = ": < /dev/given && echo read; echo x > /dev/given";
     let ended = run(&own, limited(request("one", &["sh", "-c", script]), given)).await;
     assert!(ended.output.starts_with("read\n") && ended.output.contains("Operation not permitted"), "{ended:?}");

@@ -4,6 +4,7 @@
 
 mod engine;
 
+mod block_io;
 mod devices;
 mod life;
 mod limits;

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The guest's first process. Containers pivot away from the root, which an initramfs can't be left for, so
-# it moves everything to a tmpfs first and goes on there. The report goes to the second serial port: the
-# first one carries the kernel's words.
+# it moves everything to a tmpfs first and goes on there. The report goes to a serial port of its own: the
+# console carries the kernel's words.
 /bin/busybox --install -s /bin
 ln -sf /bin/busybox /sbin/modprobe
 if [ ! -e /moved ]; then
@@ -26,6 +26,7 @@ mount -t tmpfs run /run
 mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
 ip link set lo up
 depmod
-sh /guest.sh >/dev/ttyS1 2>&1
+# The kernel gives what it does not know to its first process: the port of the report.
+sh /guest.sh >/dev/$report 2>&1
 sync
 poweroff -f
