@@ -24,7 +24,7 @@ impl Host {
         self.engine.images.image(id).map_err(|_| no_such(typed))
     }
 
-    fn find_image_id(&self, typed: &str) -> Result<Digest> {
+    pub(crate) fn find_image_id(&self, typed: &str) -> Result<Digest> {
         if let Some(id) = self.by_full_id(typed) {
             return Ok(id);
         }
@@ -123,6 +123,7 @@ impl Host {
             last_tagged: keys.iter().filter(|(key, _)| !tags::is_id(key)).map(|(_, tagged)| tagged.at).max(),
             containers: users.get(id).copied().unwrap_or(0),
             shared_size: None,
+            directories: Vec::new(),
         })
     }
 
@@ -138,7 +139,11 @@ impl Host {
         let id = image.id().to_string();
         let keys: Vec<(String, Tagged)> =
             self.state.tags.visible().into_iter().filter(|(_, tagged)| tagged.image == id).collect();
-        self.view(&id, &keys, &self.users()).ok_or_else(|| no_such(typed))
+        let mut view = self.view(&id, &keys, &self.users()).ok_or_else(|| no_such(typed))?;
+        if self.level() == 0 {
+            view.directories = self.engine.images.directories(&image).unwrap_or_default();
+        }
+        Ok(view)
     }
 
     /// Fills in how many bytes of each image other images of the list use, too.

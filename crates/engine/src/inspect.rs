@@ -19,10 +19,26 @@ impl Host {
     /// All containers of this host, newest first. SELF is not among them: a machine does not list itself. The views
     /// hold what lists show and filter by: no paths, no process ids, and little of what was asked.
     pub fn containers(&self) -> Vec<Arc<ContainerView>> {
-        let brief = |container: &Arc<Container>| Arc::new(self.dressed(brief(&container.record()), false));
+        let mut means = BTreeMap::new();
+        let brief = |container: &Arc<Container>| {
+            let mut view = self.dressed(brief(&container.record()), false);
+            self.name_image(&mut view, &mut means);
+            Arc::new(view)
+        };
         let mut all: Vec<Arc<ContainerView>> = self.state.members().iter().map(brief).collect();
         all.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
         all
+    }
+
+    /// Lists show the name by which a container's image was asked for as long as it still means that image, and the id
+    /// afterwards, as in Docker. `means` remembers names across a list.
+    fn name_image(&self, view: &mut ContainerView, means: &mut BTreeMap<String, Option<String>>) {
+        let asked = &view.config.image;
+        let meant =
+            means.entry(asked.clone()).or_insert_with(|| self.find_image_id(asked).ok().map(|id| id.to_string()));
+        if meant.as_ref() != Some(&view.image_id) {
+            view.config.image.clone_from(&view.image_id);
+        }
     }
 
     /// One container, or SELF.

@@ -231,6 +231,8 @@ pub struct ImageView {
     pub containers: usize,
     /// Bytes that other images of this host use too, where it was asked.
     pub shared_size: Option<u64>,
+    /// Where its layers lie, topmost first; empty in lists, and where the host may not see paths of the machine.
+    pub directories: Vec<PathBuf>,
 }
 
 /// One step of an image's history.

@@ -285,6 +285,12 @@ impl Store {
         Ok(())
     }
 
+    /// Where the layers of an image lie, topmost first.
+    pub fn directories(&self, image: &Image) -> Result<Vec<PathBuf>> {
+        let layers_dir = self.inner.root.join(LAYERS);
+        Ok(self.lower_directories(Some(image))?.iter().map(|lower| layers_dir.join(lower)).collect())
+    }
+
     fn lower_directories(&self, image: Option<&Image>) -> Result<Vec<String>> {
         let empty = [digest_of(&[0; 1024])];
         let layers = image.filter(|image| !image.layers.is_empty()).map_or(empty.as_slice(), |image| &image.layers);

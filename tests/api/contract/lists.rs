@@ -1,7 +1,7 @@
 //! `GET /containers/json`: its rows and each of its filters.
 
 use droste_test_support::container::{idle, sh, sh_with};
-use droste_test_support::image::{BASE, encode};
+use droste_test_support::image::{BASE, Image, encode};
 use droste_test_support::{Engine, Value, json, t};
 
 /// The names in a list, in its order, among those that carry `label`.
@@ -18,6 +18,21 @@ fn names(e: &Engine, label: &str, all: bool, mut filters: Value) -> Vec<String> 
 fn labelled(mut body: Value, label: &str) -> Value {
     body["Labels"][label] = json!("v");
     body
+}
+
+#[test]
+fn an_image_is_shown_by_its_id_once_its_name_means_another() {
+    let e = Engine::shared();
+    let image = Image::new(e, &["LABEL moves=yes"]);
+    let c = e.create(json!({"Image": image.name, "Cmd": ["true"]}));
+    let id = image.id.clone();
+    let filters = encode(&json!({"id": [c.id]}).to_string());
+    t!(e, GET "/containers/json?all=1&filters={filters}", 200, ".0.Image" == (image.name), ".0.ImageID" == (image.id));
+    t!(e, POST "/images/{BASE}/tag?repo={image}", 201);
+    t!(e, GET "/containers/json?all=1&filters={filters}", 200, ".0.Image" == (image.id), ".0.ImageID" == (image.id));
+    t!(e, GET "/containers/{c}/json", 200, ".Config.Image" == (image.name), ".Image" == (image.id));
+    t!(e, POST "/images/{id}/tag?repo={image}", 201);
+    t!(e, GET "/containers/json?all=1&filters={filters}", 200, ".0.Image" == (image.name));
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn a_name_without_a_tag_pulls_all_tags() {
     let unknown = br#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}"#;
     server.on(&format!("/v2/{path}-none/tags/list"), "404 Not Found", "Content-Type: application/json\r\n", unknown);
     t!(e, POST "/images/create?fromImage={name}-none", 404,
-        ".message" == (format!("repository {name}-none not found: name unknown: repository name not known to registry")));
+        ".message" has "name unknown");
     for tag in ["one", "two"] {
         t!(e, DELETE "/images/{name}:{tag}", 200);
     }

@@ -45,7 +45,7 @@ pub(crate) fn inspect(view: &ImageView) -> ImageInspect {
         os_version: config.os_version.clone(),
         size: signed(view.image.size()),
         virtual_size: 0,
-        graph_driver: GraphDriver { data: None, name: "overlay2".to_owned() },
+        graph_driver: graph_driver(view),
         root_fs: RootFs {
             kind: "layers".to_owned(),
             layers: view.image.layers().iter().map(ToString::to_string).collect(),
@@ -58,6 +58,18 @@ pub(crate) fn inspect(view: &ImageView) -> ImageInspect {
         container_config: None,
         config: Some(image_config(&config.config)),
     }
+}
+
+/// The layers' directories under Docker's names: the topmost is the upper one. What a mount of the image would add, a
+/// merged and a work directory, is not there and not named.
+fn graph_driver(view: &ImageView) -> GraphDriver {
+    let mut shown = view.directories.iter().map(|path| path.display().to_string());
+    let data = shown.next().map(|upper| {
+        let lower: Vec<String> = shown.collect();
+        let lower = Some(("LowerDir".to_owned(), lower.join(":"))).filter(|(_, lower)| !lower.is_empty());
+        lower.into_iter().chain([("UpperDir".to_owned(), upper)]).collect()
+    });
+    GraphDriver { data, name: "overlay2".to_owned() }
 }
 
 fn image_config(config: &Config) -> ImageConfig {
