@@ -129,7 +129,7 @@ pub fn disk_usage(usage: DiskUsage, version: ApiVersion) -> serde_json::Value {
         // 1.52: "ImageUsage, ContainerUsage, VolumeUsage and BuildCacheUsage" take the place of the lists.
         totals.insert("ImageUsage".to_owned(), image_totals(&usage));
         totals.insert("ContainerUsage".to_owned(), container_totals(&usage));
-        totals.insert("VolumeUsage".to_owned(), counted(&usage.volumes, 0, 0, 0));
+        totals.insert("VolumeUsage".to_owned(), volume_totals(&usage));
         totals.insert("BuildCacheUsage".to_owned(), counted(&usage.build_cache, 0, 0, 0));
     }
     if version.at_least(53) {
@@ -158,6 +158,14 @@ fn image_totals(usage: &DiskUsage) -> serde_json::Value {
     let used: i64 =
         images.filter(|image| image.containers > 0).map(|image| image.size - image.shared_size.max(0)).sum();
     counted(&usage.images, active, usage.layers_size, (usage.layers_size - used).max(0))
+}
+
+fn volume_totals(usage: &DiskUsage) -> serde_json::Value {
+    let usages = || usage.volumes.iter().flatten().filter_map(|volume| volume.usage_data.as_ref());
+    let active = usages().filter(|usage| usage.ref_count > 0).count();
+    let size = usages().map(|usage| usage.size).sum();
+    let idle = usages().filter(|usage| usage.ref_count == 0).map(|usage| usage.size).sum();
+    counted(&usage.volumes, active, size, idle)
 }
 
 fn container_totals(usage: &DiskUsage) -> serde_json::Value {

@@ -129,9 +129,12 @@ pub(crate) struct Records<C, H, T, V> {
     pub volumes: Vec<(String, V)>,
 }
 
+/// A store that is open, and what it held.
+pub(crate) type Opened<C, H, T, V> = Result<(Store, Records<C, H, T, V>), StoreError>;
+
 impl Store {
     /// Opens the store, making it if need be, and reads all that it holds.
-    pub(crate) fn open<C, H, T, V>(path: &Path) -> Result<(Self, Records<C, H, T, V>), StoreError>
+    pub(crate) fn open<C, H, T, V>(path: &Path) -> Opened<C, H, T, V>
     where
         C: DeserializeOwned,
         H: DeserializeOwned,

@@ -294,3 +294,40 @@ fn disk_usage_tells_who_holds_what() {
     let _c = e.create(sh_with("true", json!({"Binds": [format!("{volume}:/d")]})));
     assert_eq!(usage(e)["RefCount"], 1);
 }
+
+#[test]
+fn memory_is_shared_while_it_is_used() {
+    let e = Engine::shared();
+    let memory = e.volume(json!({"DriverOpts": {"type": "tmpfs", "device": "tmpfs"}}));
+    let binds = json!({"Binds": [format!("{memory}:/d"), format!("{memory}:/again:ro")]});
+    let body = || {
+        let mut body = idle();
+        body["HostConfig"] = binds.clone();
+        body
+    };
+    let (one, two) = (e.run(body()), e.run(body()));
+    assert_eq!(one.exec(&["sh", "-c", "echo shared > /d/f"]).code, 0);
+    assert_eq!(two.exec(&["cat", "/again/f"]).out, "shared\n", "both places are the same memory, in both containers");
+    one.post("/restart?t=0", 204);
+    assert_eq!(one.exec(&["cat", "/d/f"]).out, "shared\n", "the other one holds it");
+    drop(one);
+    assert_eq!(e.output("cat /d/f", binds.clone()), "shared\n");
+    drop(two);
+    assert_eq!(e.output("ls /d", binds), "", "the last one takes it along");
+}
+
+#[test]
+fn a_container_that_never_ran_has_its_volumes() {
+    let e = Engine::shared();
+    let volume = e.volume(json!({}));
+    let here = e.scratch();
+    let bound = e.volume(json!({"DriverOpts": {"type": "none", "o": "bind", "device": here.path()}}));
+    let c = e.create(sh_with("true", json!({"Binds": [format!("{volume}:/v"), format!("{bound}:/b")]})));
+    let archive = droste_test_support::image::Archive::new().file("f", 0o644, b"copied\n").finish();
+    for place in ["/v", "/b"] {
+        let reply = e.request("PUT", &format!("/containers/{c}/archive?path={place}")).bytes("application/x-tar", archive.clone()).send();
+        reply.expect_status(200);
+    }
+    assert_eq!(e.output("cat /v/f", json!({"Binds": [format!("{volume}:/v")]})), "copied\n");
+    assert_eq!(std::fs::read_to_string(here.path().join("f")).unwrap(), "copied\n");
+}

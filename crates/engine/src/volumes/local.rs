@@ -49,9 +49,11 @@ fn ram_in_bytes(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    type Case = (&'static [(&'static str, &'static str)], Option<&'static str>);
+
     #[test]
     fn errors_are_dockers() {
-        let cases: [(&[(&str, &str)], Option<&str>); 10] = [
+        let cases: [Case; 10] = [
             (&[], None),
             (&[("type", "tmpfs"), ("device", "tmpfs")], None),
             (&[("type", "none"), ("device", "/x"), ("o", "bind")], None),
