@@ -116,7 +116,8 @@ impl HostNetwork {
         })
     }
 
-    /// Makes a bridge with its rules, or puts right what is missing of it.
+    /// Makes a bridge with its rules, or puts right what is missing of it. A bridge of that name that somebody else made
+    /// is used as it is, with the network's addresses added.
     pub fn ensure_bridge(&self, bridge: &Bridge) -> Result<()> {
         bridge.check()?;
         let mut state = lock(&self.state);
@@ -132,11 +133,16 @@ impl HostNetwork {
         self.admit(&mut state)
     }
 
-    /// Removes a bridge with its rules. Endpoints that are still attached lose their network.
+    /// Removes a bridge with its rules. Endpoints that are still attached lose their network. A bridge that somebody
+    /// else made stays, without the network's addresses.
     pub fn remove_bridge(&self, name: &str) -> Result<()> {
         let mut state = lock(&self.state);
-        self.namespace.with_route(|socket| link::delete(socket, name))?;
         let old = state.desired.bridges.remove(name);
+        let addresses = old.as_ref().map(Bridge::addresses).unwrap_or_default();
+        self.namespace.with_route(|socket| match link::find_link(socket, name)? {
+            Some(found) if is_foreign(&found, &self.mark()) => link::remove_addresses(socket, &found, &addresses),
+            _ => link::delete(socket, name),
+        })?;
         let stale = old.map(|old| firewall::bridge_entries(&old)).unwrap_or_default();
         self.change(&mut state, "remove a bridge", &[], &stale)?;
         self.admit(&mut state)
@@ -253,14 +259,18 @@ impl HostNetwork {
     }
 
     fn ensure_link(&self, bridge: &Bridge) -> Result<()> {
-        self.namespace.with_route(|socket| {
+        let ours = self.namespace.with_route(|socket| {
             let used = used_subnets(socket, Some(&bridge.name))?;
             bridge.subnets.iter().try_for_each(|subnet| refuse_overlap(&used, subnet.net))?;
             make_bridge_link(socket, bridge, &self.mark())
         })?;
-        forward::settle_ipv6(&self.namespace, bridge)?;
+        // A bridge of somebody else's keeps the IPv6 that it may have for itself.
+        if ours || bridge.subnet(Family::V6).is_some() {
+            forward::settle_ipv6(&self.namespace, bridge)?;
+        }
         // Only now, since a bridge without IPv6 takes no address of it.
         self.namespace.with_route(|socket| match find_bridge(socket, bridge)? {
+            Some(found) if is_foreign(&found, &self.mark()) => link::add_addresses(socket, &found, &bridge.addresses()),
             Some(found) => link::ensure_only_addresses(socket, &found, &bridge.addresses()),
             None => Err(NetworkError::NoBridge(bridge.name.clone())),
         })
@@ -438,7 +448,8 @@ fn refuse_overlap(used: &[IpNet], subnet: IpNet) -> Result<()> {
     }
 }
 
-fn make_bridge_link(socket: &mut Socket, bridge: &Bridge, mark: &str) -> Result<()> {
+/// Makes the link of a bridge, unless it is there; whether it is ours.
+fn make_bridge_link(socket: &mut Socket, bridge: &Bridge, mark: &str) -> Result<bool> {
     let name = &bridge.name;
     if find_bridge(socket, bridge)?.is_none() {
         link::create_bridge(socket, name, MacAddr::random()?)?;
@@ -446,11 +457,20 @@ fn make_bridge_link(socket: &mut Socket, bridge: &Bridge, mark: &str) -> Result<
     let Some(found) = find_bridge(socket, bridge)? else {
         return Err(NetworkError::NoBridge(name.clone()));
     };
-    if found.kind != "bridge" || (found.up && found.alias != mark) {
+    if found.kind != "bridge" {
         let source = io::ErrorKind::AlreadyExists.into();
         return Err(NetworkError::Link { link: name.clone(), operation: "make the bridge: the name is taken", source });
     }
-    link::mark(socket, found.index, name, mark, bridge.mtu)
+    if is_foreign(&found, mark) {
+        return Ok(false);
+    }
+    link::mark(socket, found.index, name, mark, bridge.mtu)?;
+    Ok(true)
+}
+
+/// Whether somebody else made a bridge. One that is down and unmarked is left of an attempt of ours that was cut short.
+fn is_foreign(found: &Link, mark: &str) -> bool {
+    found.alias != mark && found.up
 }
 
 fn find_bridge(socket: &mut Socket, bridge: &Bridge) -> Result<Option<Link>> {
@@ -486,7 +506,9 @@ fn is_as_desired(socket: &mut Socket, table: &str, desired: &Desired, elements: 
 fn leftovers(links: &[Link], mark: &str, wanted: &Wanted) -> Vec<String> {
     let bridges: Vec<&Link> = links.iter().filter(|l| l.kind == "bridge" && l.alias == mark).collect();
     let is_orphan = |l: &Link| l.kind == "veth" && l.master.is_none() && l.name.len() == HOST_PREFIX.len() + 12;
-    let is_port = |l: &Link| bridges.iter().any(|b| Some(b.index) == l.master);
+    let used = |l: &&Link| wanted.bridges.iter().any(|w| w.name == l.name);
+    let is_port =
+        |l: &Link| bridges.iter().copied().chain(links.iter().filter(used)).any(|b| Some(b.index) == l.master);
     let ours = |l: &&Link| l.name.starts_with(HOST_PREFIX) && (is_port(l) || is_orphan(l));
     let ends = links.iter().filter(ours).filter(|l| !wanted.host_ifnames.contains(&l.name));
     let is_wanted =

@@ -476,6 +476,33 @@ fn advertised_routes_are_kept_when_a_host_becomes_a_router() {
     assert_eq!(host.namespace().read_sysctl("net.ipv6.conf.eth0.accept_ra").unwrap(), "2");
 }
 
+#[test]
+fn a_bridge_that_was_there_is_used_and_left() {
+    let (outside, host) = world();
+    run(host.namespace(), "ip", "link add br0 type bridge");
+    run(host.namespace(), "ip", "address add 10.66.0.1/24 dev br0");
+    run(host.namespace(), "ip", "-6 address add fd00:66::1/64 dev br0 nodad");
+    run(host.namespace(), "ip", "link set br0 up");
+    let bridge = single("br0", "172.20.0.0/16");
+    host.ensure_bridge(&bridge).unwrap();
+    let container = sandbox(&host, &bridge, &["172.20.0.2"]);
+    tcp_server(outside.namespace(), 80);
+    assert_eq!(seen(&container, OUTSIDE[0], 80), HOST[0]);
+    let of_br0 = || -> Vec<String> {
+        let index = links(host.namespace()).unwrap().into_iter().find(|l| l.name == "br0").unwrap().index;
+        let all = addresses(host.namespace()).unwrap().into_iter().filter(|a| a.index == index);
+        all.map(|a| a.address.to_string()).filter(|a| !a.starts_with("fe80")).collect()
+    };
+    assert_eq!(of_br0(), ["10.66.0.1/24", "172.20.0.1/16", "fd00:66::1/64"]);
+    // Of what a lost daemon had on it, nothing stays; of itself, all.
+    host.reconcile(&Wanted { bridges: vec![bridge], ..Wanted::default() }).unwrap();
+    assert!(interfaces(&container).is_empty());
+    host.remove_bridge("br0").unwrap();
+    assert_eq!(of_br0(), ["10.66.0.1/24", "fd00:66::1/64"]);
+    host.clear().unwrap();
+    assert_eq!(of_br0(), ["10.66.0.1/24", "fd00:66::1/64"]);
+}
+
 fn macvlan(parent: &Parent, ip: &str, mode: MacvlanMode) -> Endpoint {
     Endpoint {
         uplink: Uplink::Macvlan { parent: parent.name.clone(), mode },

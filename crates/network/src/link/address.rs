@@ -13,6 +13,8 @@ use crate::netlink::{Message, Socket};
 
 /// `EEXIST`: the address is there already.
 const EXISTS: i32 = 17;
+/// `EADDRNOTAVAIL`: the address is not there.
+const NO_ADDRESS: i32 = 99;
 
 /// Sets a link up with addresses and default routes.
 pub(crate) fn bring_up(
@@ -35,8 +37,19 @@ pub(crate) fn ensure_only_addresses(socket: &mut Socket, link: &Link, wanted: &[
     let (kept, stale): (Vec<_>, Vec<_>) = found.partition(|a| wanted.contains(a) || is_automatic(a.addr()));
     let removals = stale.into_iter().map(|old| address_request(RTM_DELADDR, 0, link.index, old)).collect();
     batch(socket, removals, &link.name, "remove an address")?;
-    let missing = wanted.iter().filter(|address| !kept.contains(address));
-    let additions = missing.map(|address| add_address(link.index, *address)).collect();
+    let missing: Vec<_> = wanted.iter().copied().filter(|address| !kept.contains(address)).collect();
+    add_addresses(socket, link, &missing)
+}
+
+/// Takes addresses from a link; those that it does not have are as good as taken.
+pub(crate) fn remove_addresses(socket: &mut Socket, link: &Link, unwanted: &[IpNet]) -> Result<()> {
+    let removals = unwanted.iter().map(|address| address_request(RTM_DELADDR, 0, link.index, *address)).collect();
+    batch_unless(socket, removals, NO_ADDRESS, &link.name, "remove an address")
+}
+
+/// Gives a link further addresses.
+pub(crate) fn add_addresses(socket: &mut Socket, link: &Link, wanted: &[IpNet]) -> Result<()> {
+    let additions = wanted.iter().map(|address| add_address(link.index, *address)).collect();
     batch_unless(socket, additions, EXISTS, &link.name, "add its address")
 }
 

@@ -17,7 +17,7 @@ use crate::mac::MacAddr;
 use crate::netlink::uapi::*;
 use crate::netlink::{Message, Rejection, Socket, find, text, u32_of};
 
-pub(crate) use address::{bring_up, ensure_only_addresses, replace_default_routes};
+pub(crate) use address::{add_addresses, bring_up, ensure_only_addresses, remove_addresses, replace_default_routes};
 pub(crate) use make::{Child, Kind, Pair, create_bridge, create_child, create_link, create_pair, delete, mark, unplug};
 
 /// A link of a namespace.
