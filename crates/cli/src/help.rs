@@ -106,8 +106,10 @@ pub(crate) fn group_command(found: &Group, rest: &[String]) -> Result<u8> {
             ),
         )),
         Some(word) => Err(CliError::new(format!(
-            "droste: unknown command: droste {0} {word}\n\nUsage:  droste {0}\n\nRun 'droste {0} --help' for more information",
-            found.name
+            "droste: unknown command: droste {0} {word}\n\nUsage:  droste {0}{1}\n\nRun 'droste {0} --help' for more information",
+            found.name,
+            // Docker's words for these two.
+            if matches!(found.name, "volume" | "manifest") { " COMMAND" } else { "" },
         ))),
     }
 }

@@ -331,7 +331,10 @@ fn show_details(app: &App, flags: &Parsed) -> Result<u8> {
 fn export(app: &App, flags: &Parsed) -> Result<u8> {
     let name = &flags.args[0];
     let store = Store::new(&app.config);
-    store.load(name)?;
+    let meta = match name.as_str() {
+        DEFAULT => metadata(DEFAULT, "", &default_endpoint(app), false),
+        name => store.load(name)?,
+    };
     let target = flags.args.get(1).cloned().unwrap_or_else(|| format!("{name}.dockercontext"));
     let out: Box<dyn Write> = if target == "-" {
         if crate::terminal::stdout_is_terminal() {
@@ -343,8 +346,12 @@ fn export(app: &App, flags: &Parsed) -> Result<u8> {
     };
     let fail = |e| CliError::io(format!("writing {target}"), e);
     let mut builder = tar::Builder::new(out);
+    let text = meta.to_string();
+    let mut head = tar::Header::new_gnu();
+    head.set_mode(0o644);
+    head.set_size(text.len() as u64);
+    builder.append_data(&mut head, "meta.json", text.as_bytes()).map_err(fail)?;
     let mut add = |path: &Path, inside: &str| builder.append_path_with_name(path, inside).map_err(fail);
-    add(&store.meta_file(name), "meta.json")?;
     for file in ["ca.pem", "cert.pem", "key.pem"] {
         let path = store.tls_folder(name).join("docker").join(file);
         if path.exists() {

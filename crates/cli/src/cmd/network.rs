@@ -189,8 +189,17 @@ fn create(app: &App, flags: &Parsed) -> Result<u8> {
 /// Subnets with the ranges, gateways and reserved addresses that lie in them.
 fn pools(flags: &Parsed) -> Result<Vec<Value>> {
     let subnets = flags.split("subnet");
-    if subnets.is_empty() && (flags.given("gateway") || flags.given("ip-range")) {
+    let many = |flag: &str| flags.split(flag).len() > subnets.len();
+    if many("gateway") || many("ip-range") {
         return Err(CliError::new("every ip-range or gateway must have a corresponding subnet"));
+    }
+    for (at, subnet) in subnets.iter().enumerate() {
+        let others = subnets.iter().enumerate().filter(|(other, _)| *other != at);
+        for (_, other) in others {
+            if pool_of(std::slice::from_ref(other), subnet).is_some() {
+                return Err(CliError::new("multiple overlapping subnet configuration is not supported"));
+            }
+        }
     }
     let mut pools: Vec<Map<String, Value>> = Vec::new();
     for subnet in &subnets {

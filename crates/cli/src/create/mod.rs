@@ -124,6 +124,7 @@ fn host_config(
     console: [u16; 2],
 ) -> Result<Value> {
     let security = security::read(flags)?;
+    check_namespaces(flags)?;
     let mut host = Map::new();
     let mut put = |name: &str, value: Value| {
         host.insert(name.to_owned(), value);
@@ -188,6 +189,27 @@ fn host_config(
         put("Init", init.into());
     }
     Ok(Value::Object(host))
+}
+
+/// What Docker's client itself refuses; of `--ipc` the daemon decides.
+fn check_namespaces(flags: &Parsed) -> Result<()> {
+    let of_container = |mode: &str| mode.strip_prefix("container:").is_some_and(|name| !name.is_empty());
+    let checks: [(&str, &str, fn(&str) -> bool); 3] = [
+        ("uts", "UTS", |mode| mode == "host"),
+        ("userns", "USER", |mode| mode == "host"),
+        ("cgroupns", "CGROUP", |mode| matches!(mode, "host" | "private")),
+    ];
+    let pid = flags.str("pid");
+    if !matches!(pid, "" | "host") && !of_container(pid) {
+        return Err(CliError::new("--pid: invalid PID mode"));
+    }
+    for (flag, name, valid) in checks {
+        let mode = flags.str(flag);
+        if !mode.is_empty() && !valid(mode) {
+            return Err(CliError::new(format!("--{flag}: invalid {name} mode")));
+        }
+    }
+    Ok(())
 }
 
 /// Reads `no`, `always`, `unless-stopped`, `on-failure[:N]`.

@@ -60,7 +60,7 @@ fn publish(given: &str, ports: &mut Ports) -> Result<()> {
     if !address.is_empty() && address.parse::<IpAddr>().is_err() {
         return Err(CliError::new(format!("Invalid ip address: {address}")));
     }
-    let (start, end) = range(container).ok_or_else(|| CliError::new(format!("Invalid containerPort: {container}")))?;
+    let (start, end) = range(container).ok_or_else(|| CliError::new(format!("invalid containerPort: {container}")))?;
     let host_range = match host {
         "" => None,
         host => Some(range(host).ok_or_else(|| CliError::new(format!("Invalid hostPort: {host}")))?),

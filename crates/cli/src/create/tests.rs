@@ -102,7 +102,7 @@ fn bodies_are_those_of_docker_s_client() {
 #[test]
 fn complaints_are_those_of_docker_s_client() {
     for (line, message) in [
-        ("run -p foo img", "Invalid containerPort: foo"),
+        ("run -p foo img", "invalid containerPort: foo"),
         (
             "run --mount foo img",
             "invalid argument \"foo\" for \"--mount\" flag: invalid field 'foo' must be a key=value pair",

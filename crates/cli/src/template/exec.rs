@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::parse::{Command, Node, Operand, Pipe, Word};
-use super::value::{Val, member};
+use super::value::{Val, is_map, member};
 use super::{Template, funcs};
 
 struct Run<'a> {
@@ -196,12 +196,14 @@ impl Run<'_> {
         let mut value = start;
         for (index, name) in word.chain.iter().enumerate() {
             let args = if index + 1 == word.chain.len() { args } else { &[] };
-            value = self.field(&value, name, args, word)?;
+            let of = index.checked_sub(1).and_then(|before| word.chain.get(before)).map(String::as_str);
+            value = self.field(&value, name, of, args, word)?;
         }
         Ok(value)
     }
 
-    fn field(&self, value: &Val, name: &str, args: &[Val], word: &Word) -> Result<Val, String> {
+    /// A field of a value; `of` is the name of the field that the value is.
+    fn field(&self, value: &Val, name: &str, of: Option<&str>, args: &[Val], word: &Word) -> Result<Val, String> {
         let missing = || self.error(word, &format!("can't evaluate field {name} in type {}", value.type_name()));
         match value {
             Val::View(view) => match view.field(name, args) {
@@ -212,11 +214,14 @@ impl Run<'_> {
             Val::Json(Value::Object(map)) => match member(map, name) {
                 Some(found) if args.is_empty() => Ok(found),
                 Some(_) => Err(self.error(word, &format!("{name} is not a method but has arguments"))),
+                None if of.is_some_and(is_map) => Ok(Val::Json(Value::Null)),
                 None => Err(self.error(word, &format!("map has no entry for key {name:?}"))),
             },
             Val::Empty { name: gone, .. } => Err(self.error(word, &format!("map has no entry for key {gone:?}"))),
             Val::Json(Value::Null) => Err(self.error(word, &format!("nil data; no entry for key {name:?}"))),
-            Val::Json(_) => Err(self.error(word, &format!("can't evaluate field {name} in type interface {{}}"))),
+            Val::Json(_) => {
+                Err(self.error(word, &format!("can't evaluate field {name} in type {}", value.type_name())))
+            }
         }
     }
 

@@ -153,8 +153,11 @@ fn slice(args: &[Val]) -> Result<Val, String> {
     };
     let from = if args.len() > 1 { integer("slice", args, 1)? } else { 0 };
     let to = if args.len() > 2 { integer("slice", args, 2)? } else { size };
-    if from > to || to > size {
-        return Err(format!("error calling slice: index out of range: {}", from.max(to)));
+    if let Some(beyond) = [from, to].into_iter().find(|at| *at > size) {
+        return Err(format!("error calling slice: index out of range: {beyond}"));
+    }
+    if from > to {
+        return Err(format!("error calling slice: invalid slice index: {from} > {to}"));
     }
     Ok(match value {
         Value::String(text) => Val::text(String::from_utf8_lossy(&text.as_bytes()[from..to]).into_owned()),

@@ -135,6 +135,11 @@ const OPTIONAL: &[&str] = &[
     "Variant",
 ];
 
+/// Whether a field is a map among Docker's types: what is not in it has no value, where a type would have no field.
+pub(crate) fn is_map(name: &str) -> bool {
+    empty_form(name) == "map[]"
+}
+
 fn empty_form(name: &str) -> &'static str {
     match name {
         "Health"

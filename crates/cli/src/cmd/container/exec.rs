@@ -28,6 +28,8 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
     let tty = flags.on("tty");
     let stdin = flags.on("interactive") && !detach;
     if stdin && tty && !terminal::stdin_is_terminal() {
+        // A container that is not there is the greater mistake.
+        app.client()?.get::<Value>(format!("/containers/{}/json", escape(&flags.args[0])))?;
         return Err(CliError::new("the input device is not a TTY"));
     }
     let client = app.client()?;

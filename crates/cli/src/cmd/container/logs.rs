@@ -24,7 +24,14 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
         "" => Ok(String::new()),
         text => time::moment(text).map_err(|e| CliError::new(format!("invalid value for {name:?}: {e}"))),
     };
-    let (since, until) = (moment("since")?, moment("until")?);
+    let (since, until) = match (moment("since"), moment("until")) {
+        (Ok(since), Ok(until)) => (since, until),
+        (Err(error), _) | (_, Err(error)) => {
+            // A container that is not there is the greater mistake.
+            is_terminal(app, &flags.args[0])?;
+            return Err(error);
+        }
+    };
     let path = Query::new()
         .flag("details", flags.on("details"))
         .flag("follow", flags.on("follow"))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::app::App;
-use crate::error::{CliError, Result};
+use crate::error::Result;
 use crate::flags::Parsed;
 use crate::net::client::Query;
 use crate::output::human::{ago, short_id, size, size3};
@@ -51,18 +51,18 @@ const RAW: &str = "repository: {{.Repository}}\n{{if .Tag}}tag: {{.Tag}}\n{{end}
     virtual_size: {{.Size}}\n";
 
 pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
-    if flags.on("tree") {
-        return Err(CliError::new(
-            "--tree needs an image store that keeps several platforms; this daemon keeps one of each image",
-        ));
-    }
     let mut filters = flags.all("filter").to_vec();
     if let Some(name) = flags.args.first() {
         filters.push(format!("reference={name}"));
     }
+    if flags.on("tree") {
+        return super::tree::run(app, flags, &filters);
+    }
     let format = format(app, flags);
     let path = Query::new().flag("all", flags.on("all")).filters(&filters).on("/images/json");
-    let images: Vec<Summary> = app.client()?.get(path)?;
+    let mut images: Vec<Summary> = app.client()?.get(path)?;
+    // Docker's client counts containers in `system df` only.
+    images.iter_mut().for_each(|image| image.containers = -1);
     let digests = flags.on("digests") || format.mentions(".Digest");
     let truncate = !flags.on("no-trunc");
     let lines: Vec<Line> = images.into_iter().flat_map(|image| lines(image, digests, truncate)).collect();

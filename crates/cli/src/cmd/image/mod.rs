@@ -4,6 +4,7 @@ mod build;
 mod ls;
 mod manage;
 mod transfer;
+mod tree;
 
 use crate::app::{App, Arity, Command, RAW};
 use crate::error::Result;
