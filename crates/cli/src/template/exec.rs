@@ -219,9 +219,7 @@ impl Run<'_> {
             },
             Val::Empty { name: gone, .. } => Err(self.error(word, &format!("map has no entry for key {gone:?}"))),
             Val::Json(Value::Null) => Err(self.error(word, &format!("nil data; no entry for key {name:?}"))),
-            Val::Json(_) => {
-                Err(self.error(word, &format!("can't evaluate field {name} in type {}", value.type_name())))
-            }
+            Val::Json(_) => Err(self.error(word, &format!("can't evaluate field {name} in type interface {{}}"))),
         }
     }
 

@@ -25,6 +25,15 @@ fn values_and_printing() {
 }
 
 #[test]
+fn what_a_map_does_not_have_has_no_value() {
+    let data = Val::Json(json!({"Config": {"Labels": {"a": "b"}}}));
+    let mut out = String::new();
+    let text = "{{.Config.Labels.a}} {{.Config.Labels.x}}{{if .Config.Labels.x}}!{{end}}";
+    Template::parse("", text).unwrap().run(&data, &mut out).unwrap();
+    assert_eq!(out, "b <no value>");
+}
+
+#[test]
 fn control() {
     assert_eq!(render("{{range .Tags}}<{{.}}>{{end}}"), "<a><b>");
     assert_eq!(render("{{range $i, $t := .Tags}}{{$i}}={{$t}} {{end}}"), "0=a 1=b ");
