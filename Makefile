@@ -49,7 +49,7 @@ test-against-docker: setup-test
 bench: build
 	@scripts/setup test
 	@scripts/clients $(CLIENTS)
-	@$(ROOT) python3 bench/bench.py --droste $(DROSTE) --docker-client $(CLIENTS)/bin/docker
+	@$(ROOT) python3 bench/bench.py --droste $(DROSTE) --docker-client $(CLIENTS)/bin/docker --clients $(CLIENTS)
 
 completions: build
 	@mkdir -p $(TARGET_DIR)/completions

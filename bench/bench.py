@@ -210,6 +210,115 @@ def nested_seconds(engine, level, count):
     return (marks[-1] - marks[2]) / count
 
 
+LOOKUP = """
+import socket, statistics, time
+name = %r
+labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+question = b"\\x12\\x34\\x01\\x00\\x00\\x01" + bytes(6) + labels + b"\\x00\\x00\\x01\\x00\\x01"
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(10)
+s.connect(("127.0.0.11", 53))
+times = []
+for _ in range(1000):
+    start = time.perf_counter()
+    s.send(question)
+    answer = s.recv(512)
+    times.append(time.perf_counter() - start)
+assert answer[7] == 1, answer
+print(statistics.median(times))
+"""
+
+
+def started(engine, config, exposed=None):
+    """A running container made over the API, and how long its start took."""
+    api = engine.api()
+    body = {"Image": IMAGE, "Cmd": ["sleep", "100000"], "Labels": {"droste-bench": ""}, "HostConfig": config, "ExposedPorts": exposed or {}}
+    identity = api.call("POST", "/containers/create", body)["Id"]
+    start = time.perf_counter()
+    api.call("POST", f"/containers/{identity}/start")
+    return identity, time.perf_counter() - start
+
+
+def start_seconds(engine, config, exposed=None):
+    identity, seconds = started(engine, config, exposed)
+    engine.api().call("DELETE", f"/containers/{identity}?force=1")
+    return seconds
+
+
+def published(engine):
+    """What a bridge attachment with a published port adds to a start without a network."""
+    port = {"NetworkMode": "bridge", "PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}}
+    return start_seconds(engine, port, {"80/tcp": {}}) - start_seconds(engine, {"NetworkMode": "none"})
+
+
+def hundred(engine):
+    """A hundred containers on one network: first starts, last starts, and the median of a look-up among them."""
+    api = engine.api()
+    api.call("POST", "/networks/create", {"Name": "droste-bench-net", "Labels": {"droste-bench": ""}})
+    for _ in range(3):
+        start_seconds(engine, {"NetworkMode": "droste-bench-net"})
+    made = [started(engine, {"NetworkMode": "droste-bench-net"}) for _ in range(100)]
+    first, last = median([seconds for _, seconds in made[:10]]), median([seconds for _, seconds in made[-10:]])
+    pid = api.call("GET", f"/containers/{made[0][0]}/json")["State"]["Pid"]
+    words = ["nsenter", f"--net=/proc/{pid}/ns/net", "python3", "-c", LOOKUP % made[-1][0][:12]]
+    lookup = float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    engine.remove_all()
+    api.call("DELETE", "/networks/droste-bench-net")
+    return first, last, lookup
+
+
+def throughput(engine):
+    """iperf3 between two containers of a network, and from the host to a published port: Gbit/s."""
+    api = engine.api()
+    api.call("POST", "/networks/create", {"Name": "droste-bench-net", "Labels": {"droste-bench": ""}})
+    run = ("run", "--label", "droste-bench")
+    engine.run(*run, "-d", "--name", "bench-server", "--network", "droste-bench-net", "-p", "5201:5201", "droste-bench-iperf3", "iperf3", "-s")
+    gateway = json.loads(engine.run("network", "inspect", "droste-bench-net"))[0]["IPAM"]["Config"][0]["Gateway"]
+
+    def measured(network, server):
+        said = ""
+        for _ in range(20):
+            try:
+                said = engine.run(*run, "--rm", "--network", network, "droste-bench-iperf3", "iperf3", "-J", "-t", "3", "-c", server)
+                return json.loads(said)["end"]["sum_received"]["bits_per_second"] / 1e9
+            except (RuntimeError, KeyError) as error:
+                said = f"{said} {error}"
+                time.sleep(0.1)
+        raise RuntimeError(f"{engine.name}: iperf3 does not reach {server}: {said}")
+    rates = measured("droste-bench-net", "bench-server"), measured("host", gateway)
+    engine.remove_all()
+    api.call("DELETE", "/networks/droste-bench-net")
+    return rates
+
+
+def networks(table, ours, docker, runs, quick, clients):
+    """The figures of networks, each beside Docker's."""
+    hosts = [ours] + ([docker] if docker else [])
+    other = lambda seen, scale=1: seen[docker] * scale if docker else None
+    seen = alternate(hosts, runs, published)
+    table.row("a bridge with a published port adds", seen[ours] * 1000, other(seen, 1000), "ms", "<= 8 ms")
+    groups = {engine: hundred(engine) for engine in hosts}
+    pick = lambda index, scale=1: (groups[ours][index] * scale, groups[docker][index] * scale if docker else None)
+    table.row("first starts on a network", *pick(0, 1000), "ms", "-")
+    table.row("hundredth start on that network", *pick(1, 1000), "ms", f"<= {groups[ours][0] * 1200:.1f} ms (1.2x its first)")
+    table.row("look-up of a name among 100", *pick(2, 1000), "ms", "< 1 ms")
+    root = f"{clients}/programs/iperf3"
+    archive = tempfile.mktemp(suffix=".tar", dir="/var/tmp")
+    subprocess.run(["tar", "--exclude", "./.whole", "-cf", archive, "-C", root, "."], check=True)
+    try:
+        for engine in hosts:
+            with open(archive, "rb") as f:
+                engine.api().call("POST", "/images/create?fromSrc=-&repo=droste-bench-iperf3&tag=latest&changes=ENV%20PATH%3D/usr/bin", f, "application/x-tar")
+        rates = {engine: [throughput(engine) for _ in range(1 if quick else 3)] for engine in hosts}
+    finally:
+        os.unlink(archive)
+    for index, what in enumerate(("between two containers", "to a published port")):
+        best = {engine: max(rate[index] for rate in rates[engine]) for engine in hosts}
+        table.row(what, best[ours], best[docker] if docker else None, "Gbit/s", "within 5 % of Docker's")
+    for engine in hosts:
+        engine.api().call("DELETE", "/images/droste-bench-iperf3:latest?force=1")
+
+
 class Table:
     def __init__(self, with_docker):
         self.with_docker = with_docker
@@ -238,8 +347,11 @@ def start_droste(program, work):
     sys.exit(f"droste does not start:\n{open(f'{work}/log').read()}")
 
 
-def measure(ours, theirs, docker, runs, quick):
+def measure(ours, theirs, docker, runs, quick, clients, only_networks):
     table = Table(docker)
+    networks(table, ours, docker, runs, quick, clients)
+    if only_networks:
+        return
     engines = [ours, theirs] + ([docker] if docker else [])
     hosts = [ours] + ([docker] if docker else [])
 
@@ -312,6 +424,8 @@ def main():
     parser.add_argument("--droste", required=True)
     parser.add_argument("--docker-client", default=shutil.which("docker"))
     parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--clients", required=True, help="the folder of scripts/clients")
+    parser.add_argument("--networks", action="store_true", help="the figures of networks alone")
     parser.add_argument("--quick", action="store_true", help="fewer runs and containers")
     options = parser.parse_args()
     work = tempfile.mkdtemp(prefix="droste-bench-", dir="/var/tmp")
@@ -329,7 +443,7 @@ def main():
         for engine in engines:
             with open(image, "rb") as f:
                 engine.api().call("POST", "/images/create?fromSrc=-&repo=droste-bench&tag=latest", f, "application/x-tar")
-        measure(ours, theirs, docker, 5 if options.quick else options.runs, options.quick)
+        measure(ours, theirs, docker, 5 if options.quick else options.runs, options.quick, options.clients, options.networks)
     finally:
         os.unlink(image)
         for engine in engines:
