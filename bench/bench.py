@@ -271,7 +271,7 @@ def throughput(engine):
     """iperf3 between two containers of a network, and from the host to a published port: Gbit/s."""
     api = engine.api()
     api.call("POST", "/networks/create", {"Name": "droste-bench-net", "Labels": {"droste-bench": ""}})
-    run = ("run", "--label", "droste-bench")
+    run = ("run", "--label", "droste-bench", "--tmpfs", "/tmp")
     engine.run(*run, "-d", "--name", "bench-server", "--network", "droste-bench-net", "-p", "5201:5201", "droste-bench-iperf3", "iperf3", "-s")
     gateway = json.loads(engine.run("network", "inspect", "droste-bench-net"))[0]["IPAM"]["Config"][0]["Gateway"]
 
