@@ -27,6 +27,7 @@ mod nft;
 mod parent;
 mod ports;
 mod relay;
+mod survey;
 
 pub use attach::set_default_routes;
 pub use bridge::{Bridge, BridgeSubnet, GatewayMode, host_ifname};
@@ -35,7 +36,7 @@ pub use endpoint::{Attached, Endpoint, Gateway, InterfaceName, IpvlanFlag, Ipvla
 pub use error::{NetworkError, Result};
 pub use files::{DnsOptions, ExtraHost, InvalidExtraHost, ResolvConf, host_mode_hosts, hosts};
 pub use firewall::Publication;
-pub use host::{HostNetwork, Wanted, addresses, default_gateway, interface_stats, links, routes};
+pub use host::{HostNetwork, Wanted};
 pub use ipam::{AddressPools, Family, InvalidPool, Ipam, IpamError, Taken, overlap};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use link::{Link, LinkAddress, LinkStats, Route};
@@ -44,3 +45,4 @@ pub use namespace::Namespace;
 pub use parent::Parent;
 pub use ports::{PortRequest, PortReservation, PortTarget};
 pub use relay::Relay;
+pub use survey::{addresses, default_gateway, interface_stats, links, routes};
