@@ -88,7 +88,7 @@ macro_rules! operations {
 operations! {
     ContainerList, ContainerCreate, ContainerInspect, ContainerTop, ContainerLogs, ContainerChanges, ContainerExport,
     ContainerStats, ContainerResize, ContainerStart, ContainerStop, ContainerRestart, ContainerKill, ContainerUpdate,
-    ContainerRename, ContainerPause, ContainerUnpause, ContainerAttach, ContainerWait, ContainerDelete,
+    ContainerRename, ContainerPause, ContainerUnpause, ContainerAttach, ContainerAttachWebsocket, ContainerWait, ContainerDelete,
     ContainerPrune, ArchiveStat, ArchiveGet, ArchivePut, ExecCreate, ExecStart, ExecInspect, ExecResize,
     ImageList, ImageCreate, ImageInspect, ImageHistory, ImagePush, ImageTag, ImageDelete, ImagePrune, ImageSave,
     ImageSaveMany, ImageLoad, ImageCommit, DistributionInspect,
@@ -151,7 +151,6 @@ const NO_NETWORKS: &str = "making, changing and joining networks is not part of 
                            networks bridge, host and none, or --network container:NAME";
 const NO_CHECKPOINT: &str = "checkpoints are not part of this version of Droste";
 const NO_SEARCH: &str = "searching a registry is not part of this version of Droste";
-const NO_WEBSOCKET: &str = "attaching by WebSocket is not part of this version of Droste: use POST …/attach";
 const NO_DEBUG: &str = "Droste has no Go profiler";
 
 use Method::{Delete, Get, Head, Post, Put};
@@ -187,7 +186,7 @@ pub const ROUTES: &[Route] = &[
     changes(Post, "/containers/{name}/pause", Container, Operation::ContainerPause),
     changes(Post, "/containers/{name}/unpause", Container, Operation::ContainerUnpause),
     changes(Post, "/containers/{name}/attach", Container, Operation::ContainerAttach),
-    later(Get, "/containers/{name}/attach/ws", Container, NO_WEBSOCKET),
+    changes(Get, "/containers/{name}/attach/ws", Container, Operation::ContainerAttachWebsocket),
     looks(Post, "/containers/{name}/wait", Container, Operation::ContainerWait),
     changes(Delete, "/containers/{name}", Container, Operation::ContainerDelete),
     looks(Head, "/containers/{name}/archive", Container, Operation::ArchiveStat),

@@ -174,7 +174,7 @@ fn no_plugins(pattern: &str, call: &Call) -> Result<Reply> {
 
 async fn act(operation: Operation, method: Method, call: Call) -> Result<Reply> {
     use handlers::{
-        archive, attach, containers, events, exec, images, logs, networks, stats, system, transfer, volumes,
+        archive, attach, containers, events, exec, images, logs, networks, stats, system, transfer, volumes, websocket,
     };
     match operation {
         Operation::ContainerList => containers::list(call).await,
@@ -195,6 +195,7 @@ async fn act(operation: Operation, method: Method, call: Call) -> Result<Reply> 
         Operation::ContainerPause => containers::pause(call).await,
         Operation::ContainerUnpause => containers::unpause(call).await,
         Operation::ContainerAttach => attach::attach(call).await,
+        Operation::ContainerAttachWebsocket => websocket::attach(call).await,
         Operation::ContainerWait => containers::wait(call).await,
         Operation::ContainerDelete => containers::delete(call).await,
         Operation::ContainerPrune => containers::prune(call).await,

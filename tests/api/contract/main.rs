@@ -24,6 +24,7 @@ mod sources;
 mod streams;
 mod system;
 mod volumes;
+mod websocket;
 
 /// Reads a reply as the type that bollard, a client, has for it.
 fn typed<T: serde::de::DeserializeOwned>(reply: &Reply) -> T {

@@ -24,6 +24,14 @@ pub(crate) fn stream_of(kind: StreamKind) -> Stream {
 }
 
 pub(crate) async fn attach(call: Call) -> Result<Reply> {
+    let (attached, logs) = streams(&call).await?;
+    let tty = attached.tty;
+    let before = Before { logs, complaint: None };
+    hand_over(call, tty, std::future::ready((attached, before))).await
+}
+
+/// The streams that the query asks for, and what was logged so far if it asks for that.
+pub(super) async fn streams(call: &Call) -> Result<(Attached, Option<Logs>)> {
     let query = &call.query;
     let (stdout, stderr) = (query.flag("stdout"), query.flag("stderr"));
     let (stream, with_logs) = (query.flag("stream"), query.flag("logs"));
@@ -44,8 +52,7 @@ pub(crate) async fn attach(call: Call) -> Result<Reply> {
         }
         false => ended(tty),
     };
-    let before = Before { logs: past, complaint: None };
-    hand_over(call, tty, std::future::ready((attached, before))).await
+    Ok((attached, past))
 }
 
 /// An attachment to nothing.

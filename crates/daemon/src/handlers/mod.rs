@@ -13,3 +13,4 @@ pub(crate) mod stats;
 pub(crate) mod system;
 pub(crate) mod transfer;
 pub(crate) mod volumes;
+pub(crate) mod websocket;

@@ -6,6 +6,7 @@ mod body;
 mod connection;
 mod io;
 mod takeover;
+pub(crate) mod websocket;
 
 pub(crate) use self::body::{Body, BodyError, Bytes, ReplyBody, Upload};
 pub(crate) use self::connection::serve;
