@@ -4,6 +4,7 @@
 #   make test                  every test
 #   make test-against-docker   the API's contract on the Docker that DROSTE_TEST_DOCKER_HOST names
 #   make bench                 Droste against the Docker that BENCH_DOCKER_HOST names
+#   make fuzz                  each fuzz target for SECONDS (60)
 #   make install               PREFIX/bin/droste, shell completions, units for systemd
 #   make completions           shell completions in target/completions
 
@@ -20,7 +21,7 @@ RUNNER_NAME := $(FOR_TARGET)_RUNNER
 LINKER      := $(if $(filter $(HOST),$(TARGET)),,$(or $($(FOR_TARGET)_LINKER),$(subst -unknown,,$(TARGET))-gcc))
 UNITS       := $(PREFIX)/lib/systemd/system
 
-.PHONY: all build demo test test-against-docker bench install completions setup-build setup-test clean
+.PHONY: all build demo test test-against-docker bench fuzz install completions setup-build setup-test clean
 all: build
 
 # With an explicit target the flags do not reach proc macros, which can't be static.
@@ -50,6 +51,9 @@ bench: build
 	@scripts/setup test
 	@scripts/clients $(CLIENTS)
 	@$(ROOT) python3 bench/bench.py --droste $(DROSTE) --docker-client $(CLIENTS)/bin/docker --clients $(CLIENTS)
+
+fuzz: setup-build
+	@scripts/fuzz $(SECONDS)
 
 completions: build
 	@mkdir -p $(TARGET_DIR)/completions
