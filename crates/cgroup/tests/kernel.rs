@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use droste_cgroup::devices::Rule;
 use droste_cgroup::process::{Format, Pids, Process, Snapshot};
-use droste_cgroup::{Cgroup, CgroupPath, Cgroups, Effective, Layout, Limits, Support, Version, View, system};
+use droste_cgroup::{
+    Cgroup, CgroupPath, Cgroups, DeviceNumber, DeviceValue, Effective, Layout, Limits, Support, Version, View, system,
+};
 use droste_model::container::Resources;
 
 const MIB: i64 = 1 << 20;
@@ -160,6 +162,47 @@ fn limits_are_set_raised_and_lowered() {
     let effective = group.effective();
     assert_eq!((effective.memory, effective.cpu_quota), (None, None));
     assert_eq!(group.stats().unwrap().pids.limit, 0);
+}
+
+/// A disk of this machine; one that has none gets `null_blk`'s.
+fn disk() -> DeviceNumber {
+    let first = || fs::read_dir("/sys/block").unwrap().next().map(|entry| read(&entry.unwrap().path().join("dev")));
+    let numbers = first().or_else(|| {
+        assert!(Command::new("modprobe").arg("null_blk").status().unwrap().success(), "no disk and no null_blk");
+        first()
+    });
+    let numbers = numbers.unwrap();
+    let (major, minor) = numbers.split_once(':').unwrap();
+    DeviceNumber { major: major.parse().unwrap(), minor: minor.parse().unwrap() }
+}
+
+#[test]
+fn block_io_is_limited_in_either_version() {
+    let place = Place::new("io");
+    let group = place.create("one");
+    let device = disk();
+    let rate = |value| vec![DeviceValue { device, value }];
+    let limits = Limits {
+        read_bps: rate(1 << 20),
+        write_bps: rate(2 << 20),
+        read_iops: rate(300),
+        write_iops: rate(400),
+        ..Limits::default()
+    };
+    group.limit(&limits).unwrap();
+    let files = group.procs_files();
+    let lines = |name: &str| {
+        files.iter().map(|file| file.with_file_name(name)).find(|file| file.exists()).map(|file| read(&file))
+    };
+    let disk = format!("{}:{}", device.major, device.minor);
+    if let Some(all) = lines("io.max") {
+        assert_eq!(all, format!("{disk} rbps=1048576 wbps=2097152 riops=300 wiops=400"));
+        return;
+    }
+    for (name, value) in [("read_bps", 1 << 20), ("write_bps", 2 << 20), ("read_iops", 300), ("write_iops", 400)] {
+        let file = format!("blkio.throttle.{name}_device");
+        assert_eq!(lines(&file), Some(format!("{disk} {value}")), "{file}");
+    }
 }
 
 #[test]
