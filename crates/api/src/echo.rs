@@ -248,18 +248,17 @@ fn propagation(propagation: Propagation) -> String {
 
 /// What was asked of an endpoint, in the shape that inspect completes with what it got.
 pub fn endpoint(request: &EndpointRequest) -> wire::EndpointSettings {
-    let list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
     let ipam = wire::EndpointIpamConfig {
         ipv4_address: request.ipv4.map(|ip| ip.to_string()).unwrap_or_default(),
         ipv6_address: request.ipv6.map(|ip| ip.to_string()).unwrap_or_default(),
         link_local_ips: request.link_local.iter().map(ToString::to_string).collect(),
     };
     wire::EndpointSettings {
-        ipam_config: Some(ipam).filter(|ipam| *ipam != wire::EndpointIpamConfig::default()),
-        links: list(&request.links),
-        aliases: list(&request.aliases),
+        ipam_config: request.has_ipam.then_some(ipam),
+        links: request.links.clone(),
+        aliases: request.aliases.clone(),
         mac_address: request.mac.clone(),
-        driver_opts: some_unless_empty(&request.driver_opts),
+        driver_opts: request.driver_opts.clone(),
         gw_priority: request.gateway_priority,
         ..Default::default()
     }

@@ -92,7 +92,7 @@ operations! {
     ContainerPrune, ArchiveStat, ArchiveGet, ArchivePut, ExecCreate, ExecStart, ExecInspect, ExecResize,
     ImageList, ImageCreate, ImageInspect, ImageHistory, ImagePush, ImageTag, ImageDelete, ImagePrune, ImageSave,
     ImageSaveMany, ImageLoad, ImageCommit, DistributionInspect,
-    NetworkList, NetworkInspect, NetworkPrune, VolumeList, VolumeInspect, VolumeCreate, VolumeDelete, VolumePrune, VolumeUpdate,
+    NetworkList, NetworkInspect, NetworkCreate, NetworkDelete, NetworkConnect, NetworkDisconnect, NetworkPrune, VolumeList, VolumeInspect, VolumeCreate, VolumeDelete, VolumePrune, VolumeUpdate,
     BuildPrune,
     Ping, Version, Info, Events, Auth, DiskUsage, DrosteTree,
 }
@@ -147,8 +147,6 @@ const fn plugin(method: Method, pattern: &'static str) -> Route {
 
 const NO_BUILD: &str = "building images is not part of this version of Droste: build with another tool and load the \
                         result with 'docker load', or pull it from a registry";
-const NO_NETWORKS: &str = "making, changing and joining networks is not part of this version of Droste: use the \
-                           networks bridge, host and none, or --network container:NAME";
 const NO_CHECKPOINT: &str = "checkpoints are not part of this version of Droste";
 const NO_SEARCH: &str = "searching a registry is not part of this version of Droste";
 const NO_DEBUG: &str = "Droste has no Go profiler";
@@ -221,11 +219,11 @@ pub const ROUTES: &[Route] = &[
     looks(Get, "/networks", Nothing, Operation::NetworkList),
     looks(Get, "/networks/", Nothing, Operation::NetworkList),
     looks(Get, "/networks/{id}", Network, Operation::NetworkInspect),
-    later(Post, "/networks/create", Nothing, NO_NETWORKS),
+    changes(Post, "/networks/create", Nothing, Operation::NetworkCreate),
     changes(Post, "/networks/prune", Nothing, Operation::NetworkPrune).since(25),
-    later(Post, "/networks/{id}/connect", Network, NO_NETWORKS),
-    later(Post, "/networks/{id}/disconnect", Network, NO_NETWORKS),
-    later(Delete, "/networks/{id}", Network, NO_NETWORKS),
+    changes(Post, "/networks/{id}/connect", Network, Operation::NetworkConnect),
+    changes(Post, "/networks/{id}/disconnect", Network, Operation::NetworkDisconnect),
+    changes(Delete, "/networks/{id}", Network, Operation::NetworkDelete),
     looks(Get, "/volumes", Nothing, Operation::VolumeList),
     looks(Get, "/volumes/{name:.*}", Volume, Operation::VolumeInspect),
     changes(Post, "/volumes/create", Nothing, Operation::VolumeCreate),

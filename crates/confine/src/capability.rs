@@ -28,6 +28,10 @@ pub struct Capability(u8);
 impl Capability {
     /// `CAP_SYS_CHROOT`.
     pub const SYS_CHROOT: Capability = Capability(18);
+    /// `CAP_NET_ADMIN`.
+    pub const NET_ADMIN: Capability = Capability(12);
+    /// `CAP_NET_RAW`.
+    pub const NET_RAW: Capability = Capability(13);
     /// `CAP_SYS_PTRACE`.
     pub const SYS_PTRACE: Capability = Capability(19);
     /// `CAP_SYS_ADMIN`.

@@ -82,15 +82,10 @@ async fn route(entry: Entry, exchange: Exchange) -> Result<Reply> {
     }
     let query = Query::parse(head.uri.query().unwrap_or_default());
     let parameter = parameter.to_owned();
-    let mut call = Call { host, version, parameter, query, headers: head.headers, body: Some(body), takeover };
+    let call = Call { host, version, parameter, query, headers: head.headers, body: Some(body), takeover };
     match route.answer {
         Answer::Does(operation) => act(operation, method, call).await,
-        Answer::Later(text) => {
-            if route.pattern.starts_with("/networks/") {
-                handlers::networks::refuse(route.pattern, &mut call).await?;
-            }
-            Err(later(route.pattern, &call, text))
-        }
+        Answer::Later(text) => Err(later(route.pattern, &call, text)),
         Answer::NoSwarm if route.pattern == "/swarm/leave" => {
             Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "This node is not part of a swarm"))
         }
@@ -221,7 +216,11 @@ async fn act(operation: Operation, method: Method, call: Call) -> Result<Reply> 
         Operation::DistributionInspect => transfer::distribution(call).await,
         Operation::NetworkList => networks::list(call).await,
         Operation::NetworkInspect => networks::inspect(call).await,
-        Operation::NetworkPrune => networks::prune_networks(call).await,
+        Operation::NetworkCreate => networks::create(call).await,
+        Operation::NetworkDelete => networks::delete(call).await,
+        Operation::NetworkConnect => networks::connect(call).await,
+        Operation::NetworkDisconnect => networks::disconnect(call).await,
+        Operation::NetworkPrune => networks::prune(call).await,
         Operation::VolumePrune => volumes::prune(call).await,
         Operation::VolumeCreate => volumes::create(call).await,
         Operation::VolumeDelete => volumes::delete(call).await,

@@ -25,7 +25,8 @@ use crate::merge::merge;
 use crate::mounts::{self, Inherited, Planned};
 use crate::privileges;
 use crate::random;
-use crate::record::{ContainerRecord, Socket};
+use crate::network::check_request;
+use crate::record::{ContainerRecord, Membership, Socket};
 use crate::settings::Settings;
 
 /// The default size of /dev/shm in bytes.
@@ -103,7 +104,7 @@ impl Host {
         check_working_dir(&config)?;
         let mut host_config = complete(request.host, &settings)?;
         self.name_by_id(&mut host_config)?;
-        check_endpoints(&request.networks)?;
+        let networks = self.memberships(&host_config, request.networks)?;
         self.check_links(&host_config)?;
         privileges::check(&self.state, &host_config, &config, &settings, &mut warnings)?;
         let limits = self.engine.support.admit(&mut host_config.resources, false);
@@ -123,7 +124,7 @@ impl Host {
             image: image.as_ref().map(|image| image.id().to_string()).unwrap_or_default(),
             manifest: None,
             host_config,
-            networks: request.networks,
+            networks,
             mounts,
             anonymous_volumes: anonymous,
             mounted_images: mounted.iter().map(|image| image.id().to_string()).collect(),
@@ -133,7 +134,7 @@ impl Host {
             stopped_by_hand: false,
             last_finished: None,
             health: None,
-            endpoint: None,
+            ports: Vec::new(),
         };
         Ok(Admitted { value: NewContainer { record, image, mounted, name }, warnings })
     }
@@ -201,6 +202,36 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// The networks of a new container: those that are asked for, else the one of its mode. Networks are known by
+    /// their names; one that is not there yet may be by the time of the start.
+    fn memberships(
+        &self,
+        host: &HostConfig,
+        asked: BTreeMap<String, EndpointRequest>,
+    ) -> Result<BTreeMap<String, Membership>> {
+        let Some(mode) = host.network_mode.network() else { return Ok(BTreeMap::new()) };
+        let asked = if asked.is_empty() { BTreeMap::from([(mode.to_owned(), EndpointRequest::default())]) } else { asked };
+        let mut networks = BTreeMap::new();
+        for (typed, request) in asked {
+            let key = match self.state.networks.find(&typed) {
+                Ok(network) => {
+                    let named = |error: Error| error.after(&format!("invalid config for network {typed}: "));
+                    check_request(&network, &request).map_err(named)?;
+                    network.record.name.clone()
+                }
+                Err(_) => typed,
+            };
+            networks.insert(key, Membership { request, ..Membership::default() });
+        }
+        let only_host = networks.keys().all(|key| key == "host");
+        if matches!(host.network_mode, NetworkMode::Host) && !only_host {
+            return Err(Error::invalid(
+                "a container in its host's network namespace can't be connected to other networks: leave out one of them",
+            ));
+        }
+        Ok(networks)
     }
 
     /// Linked containers must be on this host.
@@ -343,21 +374,6 @@ fn complete(mut host: HostConfig, settings: &Settings) -> Result<HostConfig> {
         return Err(Error::invalid("invalid userns mode: only \"host\" and the default are known"));
     }
     Ok(host)
-}
-
-/// The networks that every host has take no wishes for names and addresses, as Docker's do not.
-fn check_endpoints(asked: &BTreeMap<String, EndpointRequest>) -> Result<()> {
-    for request in asked.values() {
-        if !request.aliases.is_empty() {
-            return Err(Error::invalid(
-                "network-scoped alias is supported only for containers in user defined networks",
-            ));
-        }
-        if request.ipv4.is_some() || request.ipv6.is_some() || !request.link_local.is_empty() {
-            return Err(Error::invalid("user specified IP address is supported on user defined networks only"));
-        }
-    }
-    Ok(())
 }
 
 /// A container that shares its host's processes or is privileged has no SELinux label, which inspect says even where

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::host::{Host, HostState, Power};
 use crate::privileges;
 use crate::random;
-use crate::record::{ContainerRecord, HostRecord, TagRecord, VolumeRecord};
+use crate::record::{ContainerRecord, HostRecord, NetworkRecord, TagRecord, VolumeRecord};
 use crate::settings::Settings;
 use crate::store::{Change, Key, Records, Store, StoreError};
 use crate::tags::Tags;
@@ -80,7 +80,7 @@ impl Engine {
             .and_then(|layout| Cgroups::open(layout, &settings.cgroup_parent))
             .map_err(|error| Error::internal(format!("find the machine's cgroups: {error}")))?;
         let support = Support::of(&cgroups);
-        let Records { containers, hosts, tags, volumes } = records;
+        let Records { containers, hosts, tags, volumes, networks } = records;
         let machine = machine(&store, &settings, &hosts).await?;
         let (listeners, changes) = mpsc::unbounded_channel();
         let engine = Arc::new(Engine {
@@ -101,6 +101,7 @@ impl Engine {
         engine.restore_hosts(&containers, hosts);
         engine.restore_tags(tags);
         engine.restore_volumes(volumes);
+        engine.restore_networks(networks);
         engine.recover(containers).await?;
         Ok(engine)
     }
@@ -258,6 +259,17 @@ impl Engine {
     }
 
     /// Volumes of hosts that are not remembered go with them.
+    fn restore_networks(&self, networks: Vec<NetworkRecord>) {
+        let mut orphans = Vec::new();
+        for record in networks {
+            match self.host(&record.host) {
+                Some(host) => host.networks.restore(record),
+                None => orphans.push(Change::remove(Key::Network(record.host, record.id))),
+            }
+        }
+        self.store.queue(orphans);
+    }
+
     fn restore_volumes(&self, volumes: Vec<(String, VolumeRecord)>) {
         let (mut known, mut orphans) = (Vec::new(), Vec::new());
         for (host, record) in volumes {
@@ -300,7 +312,7 @@ fn claim_roots(settings: &Settings) -> Result<File> {
     Ok(file)
 }
 
-type Remembered = Records<ContainerRecord, HostRecord, TagRecord, VolumeRecord>;
+type Remembered = Records<ContainerRecord, HostRecord, TagRecord, VolumeRecord, NetworkRecord>;
 
 fn open_store(data_root: &Path) -> Result<(Store, Remembered)> {
     Store::open(&data_root.join("records")).map_err(|error| Error::internal(error.to_string()))

@@ -68,6 +68,11 @@ impl Error {
         Error::NotFound(Message::new(format!("No such image: {typed}")))
     }
 
+    /// Something else is not there.
+    pub fn not_found(text: impl Into<String>) -> Self {
+        Error::NotFound(Message::new(text))
+    }
+
     /// The request is wrong.
     pub fn invalid(text: impl Into<String>) -> Self {
         Error::Invalid(Message::new(text))
@@ -91,6 +96,25 @@ impl Error {
     /// A failure of which the client reads `client` and only the log reads `cause`.
     pub fn hidden(client: impl Into<String>, cause: impl fmt::Display) -> Self {
         Error::Internal(Message { client: client.into(), log: Some(cause.to_string()) })
+    }
+
+    /// The same kind of failure with words before the client's text.
+    pub fn after(self, words: &str) -> Self {
+        let prefixed = |mut message: Message| {
+            message.client.insert_str(0, words);
+            message
+        };
+        match self {
+            Error::NotFound(m) => Error::NotFound(prefixed(m)),
+            Error::Invalid(m) => Error::Invalid(prefixed(m)),
+            Error::Conflict(m) => Error::Conflict(prefixed(m)),
+            Error::Forbidden(m) => Error::Forbidden(prefixed(m)),
+            Error::Unauthorized(m) => Error::Unauthorized(prefixed(m)),
+            Error::NotImplemented(m) => Error::NotImplemented(prefixed(m)),
+            Error::Unavailable(m) => Error::Unavailable(prefixed(m)),
+            Error::Internal(m) => Error::Internal(prefixed(m)),
+            Error::NotModified => Error::NotModified,
+        }
     }
 
     /// The message, if the kind has one.

@@ -9,8 +9,9 @@ use droste_network::{DnsOptions, ExtraHost, ResolvConf, host_mode_hosts, hosts};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::links;
 use crate::network::Attachment;
-use crate::record::ContainerRecord;
+use crate::record::{ContainerRecord, EndpointRecord};
 use crate::settings::Settings;
 
 impl Engine {
@@ -25,33 +26,99 @@ impl Engine {
         if let NetworkMode::Container(name) = &record.host_config.network_mode {
             return self.share_files(record, host, name);
         }
-        let folder = self.container_dir(&record.id);
-        let gateway = network.and_then(|network| network.endpoint()).map(|endpoint| IpAddr::V4(endpoint.gateway));
+        let gateway = host_gateway(host, network);
         let extra = record.host_config.extra_hosts.iter().flatten();
         let extra = extra
             .map(|text| ExtraHost::parse(text, gateway))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| Error::invalid(error.to_string()))?;
-        let extra = [extra, linked(record, host)?].concat();
-        let shares_host = network.is_none();
+        let extra = [extra, links::lines(record, host)?].concat();
         let of_host = host.files_of_host()?;
-        let hosts_file = if shares_host {
-            host_mode_hosts(&of_host.hosts, &extra)
-        } else {
-            let address = network.and_then(|network| network.endpoint()).map(|endpoint| IpAddr::V4(endpoint.address.0));
-            let addresses: Vec<IpAddr> = address.into_iter().collect();
-            hosts(&addresses, &record.config.hostname, &record.config.domainname, &extra)
+        let hosts_file = match network {
+            None => host_mode_hosts(&of_host.hosts, &extra),
+            Some(network) => {
+                let endpoints = network.endpoints();
+                let addresses: Vec<IpAddr> = endpoints.iter().flat_map(own_addresses).collect();
+                hosts(&addresses, &record.config.hostname, &record.config.domainname, &extra)
+            }
         };
+        self.write_file(record, "hostname", &format!("{}\n", record.config.hostname))?;
+        self.write_file(record, "hosts", &hosts_file)?;
+        self.write_resolver(record, network, &of_host.resolv_conf, settings)
+    }
+
+    /// /etc/resolv.conf, and the name server to which it points on networks with names.
+    fn write_resolver(
+        &self,
+        record: &ContainerRecord,
+        network: Option<&Attachment>,
+        of_host: &str,
+        settings: &Settings,
+    ) -> Result<()> {
         let asked = dns(&record.host_config, settings);
-        let resolver = ResolvConf::parse(&of_host.resolv_conf);
-        let resolver = if shares_host { resolver.for_host(&asked) } else { resolver.for_bridge(&asked) };
-        let write = |name: &str, content: &str| {
-            std::fs::write(folder.join(name), content)
-                .map_err(|error| Error::hidden(format!("the container's {name} could not be written"), error))
+        let resolver = ResolvConf::parse(of_host);
+        let text = match network {
+            None => resolver.for_host(&asked).render(),
+            Some(network) if network.has_names() => {
+                let (text, upstreams) = resolver.for_resolver(&asked);
+                network.resolve(upstreams)?;
+                text
+            }
+            Some(_) => resolver.for_bridge(&asked).render(),
         };
-        write("hostname", &format!("{}\n", record.config.hostname))?;
-        write("hosts", &hosts_file)?;
-        write("resolv.conf", &resolver.render())
+        self.write_file(record, "resolv.conf", &text)
+    }
+
+    /// Opens a running container's name server again, after a start of the daemon. Blocking.
+    pub(crate) fn resolve_again(&self, record: &ContainerRecord, host: &Host, network: &Attachment) -> Result<()> {
+        if !network.has_names() {
+            return Ok(());
+        }
+        let asked = dns(&record.host_config, &self.settings());
+        let (_, upstreams) = ResolvConf::parse(&host.files_of_host()?.resolv_conf).for_resolver(&asked);
+        network.resolve(upstreams)
+    }
+
+    /// Writes a file in place: it is mounted.
+    fn write_file(&self, record: &ContainerRecord, name: &str, content: &str) -> Result<()> {
+        std::fs::write(self.container_dir(&record.id).join(name), content)
+            .map_err(|error| Error::hidden(format!("the container's {name} could not be written"), error))
+    }
+
+    /// A running container has a place on another network: its own name gets another address.
+    pub(crate) fn tell_of_joining(
+        &self,
+        record: &ContainerRecord,
+        host: &Host,
+        network: &Attachment,
+        endpoint: &EndpointRecord,
+    ) -> Result<()> {
+        let addresses: Vec<IpAddr> = own_addresses(endpoint).collect();
+        let lines = hosts(&addresses, &record.config.hostname, &record.config.domainname, &[]);
+        let none = hosts(&[], &record.config.hostname, &record.config.domainname, &[]);
+        let new = lines.strip_prefix(&none).unwrap_or_default();
+        self.edit_hosts(record, |text| format!("{text}{new}"));
+        if network.resolves() {
+            return self.resolve_again(record, host, network);
+        }
+        self.write_resolver(record, Some(network), &host.files_of_host()?.resolv_conf, &self.settings())
+    }
+
+    /// A running container has lost a place: the addresses are no longer its own.
+    pub(crate) fn tell_of_leaving(&self, record: &ContainerRecord, endpoint: &EndpointRecord) {
+        let starts: Vec<String> = own_addresses(endpoint).map(|address| format!("{address}\t")).collect();
+        self.edit_hosts(record, |text| {
+            let kept = text.lines().filter(|line| !starts.iter().any(|start| line.starts_with(start)));
+            kept.map(|line| format!("{line}\n")).collect()
+        });
+    }
+
+    fn edit_hosts(&self, record: &ContainerRecord, edit: impl FnOnce(&str) -> String) {
+        let path = self.container_dir(&record.id).join("hosts");
+        let edited = std::fs::read_to_string(&path).and_then(|text| std::fs::write(&path, edit(&text)));
+        if let Err(error) = edited {
+            tracing::warn!(container = %record.id, %error, "its /etc/hosts was not changed");
+        }
     }
 
     /// A container in another's network namespace has its files, too.
@@ -77,24 +144,15 @@ fn dns(host: &HostConfig, settings: &Settings) -> DnsOptions {
     }
 }
 
-/// The containers that `--link` names, under their aliases, names and host names.
-fn linked(record: &ContainerRecord, host: &Host) -> Result<Vec<ExtraHost>> {
-    let mut lines = Vec::new();
-    for link in record.host_config.links.iter().flatten() {
-        let (name, alias) = link.split_once(':').unwrap_or((link, link));
-        let other = host.member(name)?;
-        let (endpoint, names) = {
-            let other = other.record();
-            (other.endpoint.clone(), [alias.to_owned(), other.config.hostname.clone(), other.name.to_string()])
-        };
-        let endpoint = endpoint.ok_or_else(|| {
-            Error::conflict(format!(
-                "Cannot link to a non running container: /{} AS /{}/{alias}",
-                names[2], record.name
-            ))
-        })?;
-        let address = IpAddr::V4(endpoint.address.0);
-        lines.extend(names.into_iter().map(|name| ExtraHost { name, address }));
-    }
-    Ok(lines)
+/// Addresses under which a container knows itself.
+fn own_addresses(endpoint: &EndpointRecord) -> impl Iterator<Item = IpAddr> + use<> {
+    let v4 = endpoint.v4.map(|(ip, _)| IpAddr::V4(ip));
+    v4.into_iter().chain(endpoint.v6.map(|(ip, _)| IpAddr::V6(ip)))
+}
+
+/// What `host-gateway` means: the host's address on its default bridge, or on the container's own network.
+fn host_gateway(host: &Host, network: Option<&Attachment>) -> Option<IpAddr> {
+    let endpoints = network.map(Attachment::endpoints).unwrap_or_default();
+    let own = endpoints.iter().find_map(|endpoint| endpoint.gateway4).map(IpAddr::V4);
+    own.or_else(|| host.state.networks.default_gateway())
 }

@@ -70,13 +70,14 @@ impl HostState {
         record: HostRecord,
     ) -> HostState {
         let level = parent.as_ref().map_or(0, |parent| parent.level + 1);
+        let networks = Networks::new(&id, &record);
         HostState {
             id,
             level,
             parent,
             tags,
             events: EventLog::default(),
-            networks: Networks::new(&record),
+            networks,
             cgroup,
             table: Mutex::default(),
             execs: Mutex::default(),

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use droste_model::container::{Config, HostConfig};
 use droste_model::mount::{Mount, MountSource};
 use droste_model::name::VolumeName;
-use droste_model::network::{EndpointRequest, NetworkMode};
+use droste_model::network::NetworkMode;
 use droste_model::state::Health;
 
 use crate::container::Container;
 use crate::error::Result;
 use crate::host::{Host, Target};
-use crate::record::ContainerRecord;
+use crate::network::shown_names;
+use crate::record::{ContainerRecord, EndpointRecord, Membership};
 use crate::view::{ContainerView, EndpointView, FilesView, MountKind, MountView, OverlayView};
 
 impl Host {
@@ -70,7 +71,6 @@ impl Host {
     fn dressed(&self, record: ContainerRecord, is_self: bool) -> ContainerView {
         let mut args = record.args();
         let path = if args.is_empty() { String::new() } else { args.remove(0) };
-        let endpoint = record.endpoint.as_ref().filter(|_| !is_self);
         ContainerView {
             path,
             args,
@@ -79,7 +79,7 @@ impl Host {
             restart_count: record.restart_count,
             mounts: listed_mounts(&record).map(|mount| self.mount_view(mount, is_self)).collect(),
             networks: self.endpoints(&record, is_self),
-            ports: endpoint.map(|endpoint| endpoint.ports.clone()).unwrap_or_default(),
+            ports: if is_self { Vec::new() } else { record.ports.clone() },
             files: FilesView::default(),
             exec_ids: Vec::new(),
             sandbox_key: String::new(),
@@ -182,30 +182,37 @@ impl Host {
         MountView { kind: MountKind::Volume, name: name.to_string(), source, driver, ..base }
     }
 
+    /// What a container asks of its networks, and what it has there while it runs.
     fn endpoints(&self, record: &ContainerRecord, is_self: bool) -> BTreeMap<String, EndpointView> {
-        let Some(name) = record.host_config.network_mode.network() else { return BTreeMap::new() };
-        let Ok(network) = self.state.networks.find(name) else { return BTreeMap::new() };
         if is_self {
-            // What SELF has of the host above's networks is the host above's; on its own networks it is the gateway.
-            return BTreeMap::new();
+            return self.own_endpoints();
         }
         let running = record.state.running().is_some();
-        let request = record.networks.get(network.name()).or_else(|| record.networks.get("default"));
-        let mut view = EndpointView {
-            request: request.cloned().unwrap_or_else(EndpointRequest::default),
-            ..EndpointView::default()
+        let one = |(name, membership): (&String, &Membership)| {
+            let mut view = EndpointView {
+                request: membership.request.clone(),
+                network_id: membership.network.as_ref().map(ToString::to_string).unwrap_or_default(),
+                dns_names: if membership.named { shown_names(record, membership) } else { Vec::new() },
+                ..EndpointView::default()
+            };
+            match &membership.endpoint {
+                Some(endpoint) => view.fill(endpoint),
+                None if running => view.endpoint_id = record.id.to_string(),
+                None => {}
+            }
+            (name.clone(), view)
         };
-        if running {
-            view.network_id = self.state.networks.id(network).to_string();
-            view.endpoint_id =
-                record.endpoint.as_ref().map_or_else(|| record.id.to_string(), |endpoint| endpoint.id.to_string());
-        }
-        if let Some(endpoint) = &record.endpoint {
-            view.address = Some(endpoint.address);
-            view.gateway = Some(endpoint.gateway);
-            view.mac.clone_from(&endpoint.mac);
-        }
-        BTreeMap::from([(network.name().to_owned(), view)])
+        record.networks.iter().map(one).collect()
+    }
+}
+
+impl EndpointView {
+    /// Shows a place.
+    pub(crate) fn fill(&mut self, endpoint: &EndpointRecord) {
+        self.endpoint_id = endpoint.id.to_string();
+        (self.v4, self.v6) = (endpoint.v4, endpoint.v6);
+        (self.gateway4, self.gateway6) = (endpoint.gateway4, endpoint.gateway6);
+        self.mac.clone_from(&endpoint.mac);
     }
 }
 
@@ -244,7 +251,46 @@ fn brief(record: &ContainerRecord) -> ContainerRecord {
         stopped_by_hand: record.stopped_by_hand,
         last_finished: record.last_finished,
         health: record.health.as_ref().map(|health| Health { log: Vec::new(), ..*health }),
-        endpoint: record.endpoint.clone(),
+        ports: record.ports.clone(),
+    }
+}
+
+/// What lists show of a record, without copying the rest of it.
+fn brief(record: &ContainerRecord) -> ContainerRecord {
+    let config = Config {
+        image: record.config.image.clone(),
+        entrypoint: record.config.entrypoint.clone(),
+        cmd: record.config.cmd.clone(),
+        labels: record.config.labels.clone(),
+        exposed_ports: record.config.exposed_ports.clone(),
+        ..Config::default()
+    };
+    let host_config = HostConfig {
+        network_mode: record.host_config.network_mode.clone(),
+        annotations: record.host_config.annotations.clone(),
+        tmpfs: record.host_config.tmpfs.clone(),
+        ..HostConfig::default()
+    };
+    ContainerRecord {
+        id: record.id.clone(),
+        name: record.name.clone(),
+        host: record.host.clone(),
+        created: record.created,
+        image: record.image.clone(),
+        manifest: None,
+        config,
+        host_config,
+        networks: record.networks.clone(),
+        mounts: record.mounts.clone(),
+        mounted_images: Vec::new(),
+        anonymous_volumes: Vec::new(),
+        socket: record.socket.clone(),
+        state: record.state.clone(),
+        restart_count: record.restart_count,
+        stopped_by_hand: record.stopped_by_hand,
+        last_finished: record.last_finished,
+        health: record.health.as_ref().map(|health| Health { log: Vec::new(), ..*health }),
+        ports: record.ports.clone(),
     }
 }
 

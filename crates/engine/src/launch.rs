@@ -27,12 +27,12 @@ use crate::error::{Error, Result};
 use crate::exec::window;
 use crate::host::{Host, Power, Target};
 use crate::mounting::system_mounts;
-use crate::network::{Attachment, Wish};
+use crate::network::{Attachment, SETTING_UP, Wish};
 use crate::placement::cgroup_plan;
-use crate::record::{ContainerRecord, EndpointRecord};
+use crate::record::ContainerRecord;
 use crate::settings::Settings;
 use crate::store::{Change, Key};
-use crate::{privileges, process, sockets};
+use crate::{links, privileges, process, sockets};
 
 /// Docker's words before a launcher's failure, from which clients read what happened.
 const REFUSED: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: \
@@ -126,11 +126,11 @@ impl Engine {
         }
         let prepared = self.prepare(container, &power).await.map_err(|error| (error, 128))?;
         let Prepared { plan, fds, network, privileges, listener, oci } = prepared;
-        let endpoint = network.as_ref().and_then(|network| network.endpoint().cloned());
         let connected = network.is_some();
+        note_network(container, network.as_ref());
         container.live().network = network.map(Arc::new);
         let started_at = Timestamp::now();
-        let stored = self.store.commit(vec![intended(container, endpoint, started_at).map_err(|error| (error, 128))?]);
+        let stored = self.store.commit(vec![intended(container, started_at).map_err(|error| (error, 128))?]);
         let launched = async {
             match oci {
                 None => self.runtime.launch(plan, fds.0).await,
@@ -140,7 +140,7 @@ impl Engine {
         let (launched, stored) = tokio::join!(launched, stored);
         let shim = launched.map_err(|failure| (refused(REFUSED, &failure), exit_code(failure.kind)))?;
         if connected {
-            sockets::emit_network(container, "connect");
+            sockets::emit_networks(container, "connect");
         }
         self.started(container, shim, started_at, false);
         if let Err(error) = stored {
@@ -219,7 +219,7 @@ impl Engine {
             }
             None => Vec::new(),
         };
-        let network = self.network(container, &record, &host, &settings)?;
+        let network = self.network(container, &record, &settings)?;
         let cgroup = self.make_cgroup(&record, &privileges, power)?;
         let namespaces = self.namespaces(&record, &host, power, network.as_ref(), &mut fds)?;
         self.write_files(&record, &host, network.as_ref(), &settings)?;
@@ -243,7 +243,7 @@ impl Engine {
             masked_paths: privileges.paths.masked.clone(),
             readonly_paths: privileges.paths.read_only.clone(),
             sysctls: record.host_config.sysctls.clone().into_iter().collect(),
-            process: main_process(&record, &privileges),
+            process: main_process(&record, &privileges, &links::variables(&record, &host)?),
             cgroup: cgroup_plan(&self.cgroups, &cgroup),
             init: record.host_config.init.unwrap_or(settings.init),
             stdio: stdio(&record, attached, self.log_plan(&record)),
@@ -275,7 +275,6 @@ impl Engine {
         &self,
         container: &Container,
         record: &ContainerRecord,
-        host: &Host,
         settings: &Settings,
     ) -> Result<Option<Attachment>> {
         if record.config.network_disabled {
@@ -283,18 +282,11 @@ impl Engine {
         }
         match &record.host_config.network_mode {
             NetworkMode::Host | NetworkMode::Container(_) => Ok(None),
-            mode => match host.state.networks.find(mode.network().unwrap_or("bridge"))? {
-                crate::network::Builtin::None => container.host.networks.isolated().map(Some),
-                crate::network::Builtin::Host => Ok(None),
-                crate::network::Builtin::Bridge => {
-                    let wish = Wish {
-                        name: record.name.to_string(),
-                        mac: wanted_mac(record)?,
-                        ports: wanted_ports(&record.config, &record.host_config),
-                    };
-                    container.host.networks.on_bridge(&container.host, settings, &wish).map(Some)
-                }
-            },
+            _ => {
+                let ports = wanted_ports(&record.config, &record.host_config);
+                let wired = container.host.networks.wire(&container.host, settings, Wish { record, ports });
+                wired.map(Some).map_err(|error| error.after(SETTING_UP))
+            }
         }
     }
 
@@ -371,7 +363,7 @@ impl Engine {
             health.abort();
         }
         let had_network = network.is_some();
-        container.record().endpoint = None;
+        forget_network(container);
         let (engine, owned) = (Arc::clone(self), Arc::clone(container));
         let released = tokio::task::spawn_blocking(move || {
             engine.release_volumes(&owned);
@@ -388,8 +380,41 @@ impl Engine {
             tracing::error!(container = %container.id, "what it had was not released");
         }
         if had_network {
-            sockets::emit_network(container, "disconnect");
+            sockets::emit_networks(container, "disconnect");
         }
+    }
+}
+
+/// Takes a container's places into its record.
+fn note_network(container: &Container, network: Option<&Attachment>) {
+    let mut record = container.record();
+    record.ports = network.map(Attachment::published).unwrap_or_default();
+    for (key, network, endpoint) in network.map(Attachment::places).unwrap_or_default() {
+        if let Some(membership) = record.networks.get_mut(&key) {
+            membership.network = Some(network.record.id.clone());
+            membership.named = network.has_names();
+            membership.endpoint = Some(endpoint);
+        }
+    }
+    if network.is_none_or(|network| network.is_isolated()) {
+        note_builtin(container, &mut record);
+    }
+}
+
+/// A container in the host's namespace, or in one without networks, has its network's id.
+fn note_builtin(container: &Container, record: &mut ContainerRecord) {
+    for (key, membership) in &mut record.networks {
+        let network = container.host.networks.named(key).filter(|network| network.builtin);
+        membership.network = network.map(|network| network.record.id.clone()).or(membership.network.take());
+    }
+}
+
+/// What it had on networks is no longer its own.
+fn forget_network(container: &Container) {
+    let mut record = container.record();
+    record.ports.clear();
+    for membership in record.networks.values_mut() {
+        membership.endpoint = None;
     }
 }
 
@@ -399,9 +424,8 @@ pub(crate) fn text(path: &Path) -> String {
 
 /// Takes the start into the record, which is stored while the container is launched: whatever a client is shown of a
 /// running container, a daemon that comes after this one knows. The process's number it learns from the shim.
-fn intended(container: &Container, endpoint: Option<EndpointRecord>, started_at: Timestamp) -> Result<Change> {
+fn intended(container: &Container, started_at: Timestamp) -> Result<Change> {
     let mut record = container.record();
-    record.endpoint = endpoint;
     record.health = crate::health::initial(&record.config);
     let mut intended = record.clone();
     drop(record);
@@ -435,18 +459,8 @@ fn running(host: &Host, name: &str) -> Result<Arc<HostNamespaces>> {
         .map_err(|error| Error::hidden(format!("the namespaces of {name} could not be opened"), error))
 }
 
-fn wanted_mac(record: &ContainerRecord) -> Result<Option<droste_network::MacAddr>> {
-    let on_endpoint = record.networks.get("bridge").or_else(|| record.networks.get("default"));
-    let mac = on_endpoint.map(|request| request.mac.as_str()).filter(|mac| !mac.is_empty());
-    let mac = mac.unwrap_or(&record.config.mac_address);
-    if mac.is_empty() {
-        return Ok(None);
-    }
-    mac.parse().map(Some).map_err(|_| Error::invalid(format!("invalid MAC address: {mac}")))
-}
-
 /// The ports to publish: those that were bound, and with `-P` every exposed one.
-fn wanted_ports(config: &Config, host: &HostConfig) -> Vec<(ContainerPort, PortBinding)> {
+pub(crate) fn wanted_ports(config: &Config, host: &HostConfig) -> Vec<(ContainerPort, PortBinding)> {
     let mut ports = host.port_bindings.clone().unwrap_or_default();
     if host.publish_all_ports {
         for port in &config.exposed_ports {
@@ -479,8 +493,8 @@ fn device(node: &droste_confine::DeviceNode) -> Device {
     }
 }
 
-fn main_process(record: &ContainerRecord, privileges: &Privileges) -> droste_runtime::plan::Process {
-    let env = process::environment(&record.config, &[]);
+fn main_process(record: &ContainerRecord, privileges: &Privileges, linked: &[String]) -> droste_runtime::plan::Process {
+    let env = process::environment(&record.config, linked, &[]);
     let mut process = process::process(privileges, privileges.capabilities, record.args(), env);
     if !record.config.working_dir.is_empty() {
         process.cwd.clone_from(&record.config.working_dir);

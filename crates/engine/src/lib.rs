@@ -21,6 +21,7 @@ mod images;
 mod inspect;
 mod launch;
 mod lifecycle;
+mod links;
 mod logs;
 mod merge;
 mod mounting;

@@ -190,6 +190,7 @@ impl Host {
             return Err(error);
         }
         self.state.table().release(&old, &container.id);
+        container.rename_on_networks();
         container.emit("rename", &[("oldName", format!("/{old}"))]);
         Ok(())
     }
@@ -470,6 +471,7 @@ impl Engine {
             }
             changes.extend(host.tags.forget());
             changes.extend(self.volumes.forgotten(&host.id));
+            changes.extend(host.networks.forgotten(&host.id));
             changes.push(Change::remove(Key::Host(host.id.clone())));
         }
         self.remove_files(container).await?;

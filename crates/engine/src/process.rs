@@ -45,13 +45,14 @@ fn apparmor(enabled: bool, asked: Option<&str>) -> Option<String> {
     asked.filter(|profile| enabled && !matches!(*profile, "" | "unconfined")).map(str::to_owned)
 }
 
-/// The environment of a container's processes: Docker's own variables, then the configured ones; `KEY` alone removes.
-pub(crate) fn environment(config: &Config, more: &[String]) -> Vec<String> {
+/// The environment of a container's processes: Docker's own variables, those of linked containers, then the configured
+/// ones; `KEY` alone removes.
+pub(crate) fn environment(config: &Config, linked: &[String], more: &[String]) -> Vec<String> {
     let mut env = vec![PATH.to_owned(), format!("HOSTNAME={}", config.hostname)];
     if config.tty {
         env.push("TERM=xterm".to_owned());
     }
-    for entry in config.env.iter().chain(more) {
+    for entry in linked.iter().chain(&config.env).chain(more) {
         let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
         env.retain(|known| known.split_once('=').map_or(known.as_str(), |(name, _)| name) != name);
         if entry.contains('=') {
@@ -80,6 +81,6 @@ mod tests {
             env: vec!["A=1".into(), "PATH=/x".into(), "TERM".into()],
             ..Config::default()
         };
-        assert_eq!(environment(&config, &["A=2".to_owned()]), ["HOSTNAME=h", "PATH=/x", "A=2"]);
+        assert_eq!(environment(&config, &[], &["A=2".to_owned()]), ["HOSTNAME=h", "PATH=/x", "A=2"]);
     }
 }

@@ -1,16 +1,19 @@
 //! What the store remembers.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use droste_model::container::{Config, HostConfig};
 use droste_model::host::{Grant, HostId, ImageView};
-use droste_model::id::{ContainerId, NetworkId};
+use droste_model::id::{ContainerId, EndpointId, NetworkId};
 use droste_model::mount::Mount;
 use droste_model::name::ContainerName;
 use droste_model::network::EndpointRequest;
 use droste_model::path::ContainerPath;
+use droste_model::port::PublishedPort;
 use droste_model::state::{Health, State};
 use droste_model::time::Timestamp;
+use droste_network::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// A container.
@@ -32,8 +35,8 @@ pub(crate) struct ContainerRecord {
     pub config: Config,
     /// As asked, with defaults completed.
     pub host_config: HostConfig,
-    /// What it asks of networks.
-    pub networks: BTreeMap<String, EndpointRequest>,
+    /// The networks that it is on or will be, by name.
+    pub networks: BTreeMap<String, Membership>,
     /// Everything that is mounted: `-v`, `--mount`, `--tmpfs`, `--volumes-from`, the image's volumes.
     pub mounts: Vec<Mount>,
     /// Volumes made for it alone, which `rm -v` removes.
@@ -53,8 +56,8 @@ pub(crate) struct ContainerRecord {
     pub last_finished: Option<Timestamp>,
     /// What its health checks say.
     pub health: Option<Health>,
-    /// Its place on the default bridge while it runs.
-    pub endpoint: Option<EndpointRecord>,
+    /// Ports published while it runs, IPv4 first.
+    pub ports: Vec<PublishedPort>,
 }
 
 impl ContainerRecord {
@@ -121,17 +124,135 @@ pub(crate) struct VolumeRecord {
     pub created: Timestamp,
 }
 
-/// A running container's place on its host's default bridge, remembered so that a new daemon finds it again.
+/// A network of a container: what it asks there, and its place while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Membership {
+    /// What was asked.
+    pub request: EndpointRequest,
+    /// The network, known since the container was there for the first time.
+    pub network: Option<NetworkId>,
+    /// Its names there are shown: since it was connected or started.
+    pub named: bool,
+    /// Its place while it runs.
+    pub endpoint: Option<EndpointRecord>,
+}
+
+/// A running container's place on a network, remembered so that a new daemon finds it again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EndpointRecord {
     /// Its id.
-    pub id: droste_model::id::EndpointId,
-    /// The address with the subnet's prefix length.
-    pub address: (std::net::Ipv4Addr, u8),
-    /// The bridge's address.
-    pub gateway: std::net::Ipv4Addr,
-    /// The hardware address.
+    pub id: EndpointId,
+    /// The interface in the container.
+    pub ifname: String,
+    /// The IPv4 address with the subnet's prefix length.
+    pub v4: Option<(Ipv4Addr, u8)>,
+    /// The IPv6 address with the subnet's prefix length.
+    pub v6: Option<(Ipv6Addr, u8)>,
+    /// Link-local addresses.
+    pub link_local: Vec<IpAddr>,
+    /// The network's IPv4 gateway, whether or not the container's default route goes there.
+    pub gateway4: Option<Ipv4Addr>,
+    /// The network's IPv6 gateway.
+    pub gateway6: Option<Ipv6Addr>,
+    /// The hardware address; empty if it has none of its own.
     pub mac: String,
-    /// Published ports, IPv4 first.
-    pub ports: Vec<droste_model::port::PublishedPort>,
+}
+
+impl EndpointRecord {
+    /// Its addresses, link-local ones last.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let v4 = self.v4.map(|(ip, _)| IpAddr::V4(ip));
+        v4.into_iter().chain(self.v6.map(|(ip, _)| IpAddr::V6(ip))).chain(self.link_local.iter().copied())
+    }
+}
+
+/// A network that a client made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NetworkRecord {
+    /// Its id.
+    pub id: NetworkId,
+    /// Its name on its host.
+    pub name: String,
+    /// The host that it belongs to.
+    pub host: HostId,
+    /// When it was made.
+    pub created: Timestamp,
+    /// How containers hang on it.
+    pub driver: Driver,
+    /// `local`, or what the client said.
+    pub scope: String,
+    /// Without a way out.
+    pub internal: bool,
+    /// Shown, of no effect.
+    pub attachable: bool,
+    /// A set of options for others, no network.
+    pub config_only: bool,
+    /// The network whose options it has; empty for its own.
+    pub config_from: String,
+    /// It has IPv4.
+    pub ipv4: bool,
+    /// It has IPv6.
+    pub ipv6: bool,
+    /// Options of the address driver, shown.
+    pub ipam_options: Option<BTreeMap<String, String>>,
+    /// Its subnets, in the order in which they are shown.
+    pub subnets: Vec<SubnetRecord>,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// What the host itself asks of it, if it has joined.
+    pub myself: Option<EndpointRequest>,
+}
+
+impl NetworkRecord {
+    /// The subnets of the families that it has.
+    pub(crate) fn subnets_in_use(&self) -> impl Iterator<Item = &SubnetRecord> {
+        self.subnets.iter().filter(|subnet| if subnet.subnet.addr().is_ipv4() { self.ipv4 } else { self.ipv6 })
+    }
+}
+
+/// A subnet of a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SubnetRecord {
+    /// The subnet.
+    pub subnet: IpNet,
+    /// A client chose it, so that addresses in it may be asked for.
+    pub chosen: bool,
+    /// The part from which addresses are given; `None` for all of it.
+    pub range: Option<IpNet>,
+    /// The gateway as it is shown: not if the client chose the subnet and left the gateway out.
+    pub shown_gateway: Option<IpAddr>,
+    /// The gateway's address; `None` if there is none.
+    pub address: Option<IpAddr>,
+    /// Addresses that are never given, by name.
+    pub auxiliary: BTreeMap<String, IpAddr>,
+}
+
+/// How containers hang on a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Driver {
+    /// By a bridge of the host.
+    Bridge,
+    /// In the host's namespace.
+    Host,
+    /// Not at all.
+    Null,
+    /// By interfaces of their own on one of the host's.
+    Macvlan,
+    /// By one of the host's interfaces, sharing its hardware address.
+    Ipvlan,
+}
+
+impl Driver {
+    /// Docker's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Driver::Bridge => "bridge",
+            Driver::Host => "host",
+            Driver::Null => "null",
+            Driver::Macvlan => "macvlan",
+            Driver::Ipvlan => "ipvlan",
+        }
+    }
 }

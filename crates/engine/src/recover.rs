@@ -18,7 +18,7 @@ use droste_runtime::{Reconnected, Shim};
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::host::Power;
+use crate::host::{Host, Power};
 use crate::network::Attachment;
 use crate::record::ContainerRecord;
 use crate::{lifecycle, privileges, sockets};
@@ -144,7 +144,7 @@ impl Engine {
         Ok(())
     }
 
-    fn adopt_network(&self, container: &Arc<Container>, shim: &Shim) -> Result<Option<Attachment>> {
+    fn adopt_network(self: &Arc<Self>, container: &Arc<Container>, shim: &Shim) -> Result<Option<Attachment>> {
         use droste_model::network::NetworkMode;
         let record = container.record().clone();
         if matches!(record.host_config.network_mode, NetworkMode::Host | NetworkMode::Container(_)) {
@@ -153,7 +153,14 @@ impl Engine {
         let failed = |error: EnterError| Error::hidden("its network namespace could not be opened", error);
         let namespaces = HostNamespaces::of(shim.pidfd().as_fd(), shim.pid()).map_err(failed)?;
         let sandbox = droste_network::Namespace::from_fd(namespaces.net);
-        container.host.networks.adopt(&container.host, &self.settings(), sandbox, record.endpoint).map(Some)
+        let ports = crate::launch::wanted_ports(&record.config, &record.host_config);
+        container.host.networks.adopt(&container.host, &self.settings(), sandbox, &record, ports).map(|attachment| {
+            let host = Host::new(Arc::clone(self), Arc::clone(&container.host), false);
+            if let Err(error) = self.resolve_again(&record, &host, &attachment) {
+                tracing::error!(container = %record.id, %error, "its name server was not opened again");
+            }
+            Some(attachment)
+        })
     }
 
     /// A host that ran on is on again; its clients have waited in the backlog of the socket that the shim held.
@@ -193,6 +200,7 @@ impl Engine {
         let settings = self.settings();
         let done = tokio::task::spawn_blocking(move || {
             for host in hosts.iter().filter(|host| host.is_on()) {
+                host.announce_self_everywhere(&settings);
                 let attachments: Vec<Arc<Attachment>> =
                     host.members().iter().filter_map(|container| container.live().network.clone()).collect();
                 let wanted = attachments.iter().map(Arc::as_ref);

@@ -18,7 +18,7 @@ use crate::container::Container;
 use crate::engine::{Engine, ListenerChange};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::network::Builtin;
+use crate::network::Network;
 use crate::record::ContainerRecord;
 
 /// Where among a plan's descriptors the listening socket is.
@@ -52,22 +52,30 @@ pub(crate) fn open(state_dir: &Path, record: &ContainerRecord) -> Result<(Option
     Ok((Some(listener), Some(path)))
 }
 
-/// Says on the container's host that it joined or left its network.
-pub(crate) fn emit_network(container: &Container, action: &str) {
-    let mode = container.record().host_config.network_mode.clone();
-    let Some(network) = mode.network().and_then(|name| container.host.networks.find(name).ok()) else { return };
+/// Says on the container's host that it joined or left a network.
+pub(crate) fn emit_network(container: &Container, network: &Network, action: &str) {
     let attributes = [
         ("container".to_owned(), container.id.to_string()),
-        ("name".to_owned(), network.name().to_owned()),
-        ("type".to_owned(), if network == Builtin::None { "null".to_owned() } else { network.name().to_owned() }),
+        ("name".to_owned(), network.record.name.clone()),
+        ("type".to_owned(), network.record.driver.name().to_owned()),
     ];
     container.host.events.emit(Event {
         kind: EventType::Network,
         action: action.to_owned(),
-        actor: container.host.networks.id(network).to_string(),
+        actor: network.record.id.to_string(),
         attributes: attributes.into(),
         time: Timestamp::now(),
     });
+}
+
+/// Says the same of all networks that a container is on, as it starts or ends.
+pub(crate) fn emit_networks(container: &Container, action: &str) {
+    let memberships = container.record().networks.clone();
+    for (key, membership) in &memberships {
+        if let Ok(network) = container.host.networks.of_membership(key, membership) {
+            emit_network(container, &network, action);
+        }
+    }
 }
 
 impl Engine {

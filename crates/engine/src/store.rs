@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use droste_model::host::HostId;
-use droste_model::id::ContainerId;
+use droste_model::id::{ContainerId, NetworkId};
 use droste_model::name::VolumeName;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
@@ -17,11 +17,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
-const TABLES: [Table; 4] = [CONTAINERS, HOSTS, TAGS, VOLUMES];
+const TABLES: [Table; 5] = [CONTAINERS, HOSTS, TAGS, VOLUMES, NETWORKS];
 const CONTAINERS: Table = TableDefinition::new("containers");
 const HOSTS: Table = TableDefinition::new("hosts");
 const TAGS: Table = TableDefinition::new("tags");
 const VOLUMES: Table = TableDefinition::new("volumes");
+const NETWORKS: Table = TableDefinition::new("networks");
 
 /// Memory for the store's pages in bytes: records are read once, so a small cache serves.
 const CACHE: usize = 512 << 10;
@@ -64,6 +65,8 @@ pub(crate) enum Key {
     Tag(HostId, String),
     /// A volume's on a host.
     Volume(HostId, VolumeName),
+    /// A network's on a host.
+    Network(HostId, NetworkId),
 }
 
 impl Key {
@@ -73,6 +76,7 @@ impl Key {
             Key::Host(_) => HOSTS,
             Key::Tag(..) => TAGS,
             Key::Volume(..) => VOLUMES,
+            Key::Network(..) => NETWORKS,
         }
     }
 
@@ -82,6 +86,7 @@ impl Key {
             Key::Host(host) => host.to_string(),
             Key::Tag(host, reference) => format!("{host}{SEPARATOR}{reference}"),
             Key::Volume(host, name) => format!("{host}{SEPARATOR}{name}"),
+            Key::Network(host, id) => format!("{host}{SEPARATOR}{id}"),
         }
     }
 }
@@ -118,7 +123,7 @@ pub(crate) struct Store {
 }
 
 /// Every record, read when the store is opened.
-pub(crate) struct Records<C, H, T, V> {
+pub(crate) struct Records<C, H, T, V, N> {
     /// Containers.
     pub containers: Vec<C>,
     /// Hosts by the text of their id.
@@ -127,19 +132,22 @@ pub(crate) struct Records<C, H, T, V> {
     pub tags: Vec<(String, String, T)>,
     /// Volumes: host, record.
     pub volumes: Vec<(String, V)>,
+    /// Networks that clients made.
+    pub networks: Vec<N>,
 }
 
 /// A store that is open, and what it held.
-pub(crate) type Opened<C, H, T, V> = Result<(Store, Records<C, H, T, V>), StoreError>;
+pub(crate) type Opened<C, H, T, V, N> = Result<(Store, Records<C, H, T, V, N>), StoreError>;
 
 impl Store {
     /// Opens the store, making it if need be, and reads all that it holds.
-    pub(crate) fn open<C, H, T, V>(path: &Path) -> Opened<C, H, T, V>
+    pub(crate) fn open<C, H, T, V, N>(path: &Path) -> Opened<C, H, T, V, N>
     where
         C: DeserializeOwned,
         H: DeserializeOwned,
         T: DeserializeOwned,
         V: DeserializeOwned,
+        N: DeserializeOwned,
     {
         let failed =
             |cause: redb::Error| StoreError::Open { path: path.display().to_string(), cause: cause.to_string() };
@@ -154,6 +162,7 @@ impl Store {
                 .filter_map(split_tag)
                 .map(|(host, _, record)| (host, record))
                 .collect(),
+            networks: read(&database, NETWORKS)?.into_iter().map(|(_, record)| record).collect(),
         };
         let (commits, queue) = mpsc::channel();
         let writer =
@@ -255,7 +264,7 @@ fn write(database: &Database, batch: &[Commit]) -> Result<(), redb::Error> {
 mod tests {
     use super::*;
 
-    type Open = (Store, Records<String, u32, bool, bool>);
+    type Open = (Store, Records<String, u32, bool, bool, bool>);
 
     fn open(path: &Path) -> Open {
         Store::open(path).unwrap()
@@ -292,7 +301,7 @@ mod tests {
             let (store, _) = open(&path);
             store.commit(vec![Change::put(Key::Host(HostId::Machine), &"no number").unwrap()]).await.unwrap();
         }
-        let error = Store::open::<String, u32, bool, bool>(&path).err().unwrap();
+        let error = Store::open::<String, u32, bool, bool, bool>(&path).err().unwrap();
         assert!(error.to_string().contains("\"machine\""), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 //! A view is made for one host and holds nothing that this host may not see.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -140,10 +140,14 @@ pub struct EndpointView {
     pub network_id: String,
     /// The endpoint's id; empty when not running.
     pub endpoint_id: String,
-    /// Address on the network while running.
-    pub address: Option<(Ipv4Addr, u8)>,
-    /// Gateway while running.
-    pub gateway: Option<Ipv4Addr>,
+    /// IPv4 address on the network while running.
+    pub v4: Option<(Ipv4Addr, u8)>,
+    /// IPv6 address on the network while running.
+    pub v6: Option<(Ipv6Addr, u8)>,
+    /// IPv4 gateway while running.
+    pub gateway4: Option<Ipv4Addr>,
+    /// IPv6 gateway while running.
+    pub gateway6: Option<Ipv6Addr>,
     /// MAC address while running.
     pub mac: String,
     /// Names under which the network's DNS knows it.
@@ -187,16 +191,51 @@ pub struct NetworkView {
     pub id: NetworkId,
     /// Its name.
     pub name: String,
-    /// `bridge`, `host` or `null`.
-    pub driver: String,
     /// When it was made.
     pub created: Timestamp,
-    /// Subnets with their gateways.
-    pub subnets: Vec<(String, Option<IpAddr>)>,
+    /// `local`, or what the client said.
+    pub scope: String,
+    /// `bridge`, `host`, `null`, `macvlan` or `ipvlan`.
+    pub driver: String,
+    /// It has IPv4.
+    pub ipv4: bool,
+    /// It has IPv6.
+    pub ipv6: bool,
+    /// Its subnets.
+    pub subnets: Vec<SubnetView>,
+    /// Options of the address driver as given.
+    pub ipam_options: Option<BTreeMap<String, String>>,
+    /// Without a way out.
+    pub internal: bool,
+    /// As given.
+    pub attachable: bool,
+    /// The network whose options it has; empty for its own.
+    pub config_from: String,
+    /// A set of options for others, no network.
+    pub config_only: bool,
     /// Options as inspect shows them.
     pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Every host has it from the beginning.
+    pub builtin: bool,
+    /// A running container, or the host itself, is on it.
+    pub used: bool,
     /// Running containers on it.
     pub containers: Vec<NetworkMember>,
+}
+
+/// A subnet of a network.
+#[derive(Clone, Debug)]
+pub struct SubnetView {
+    /// The subnet.
+    pub subnet: String,
+    /// The part from which addresses are given, if it is not all.
+    pub range: Option<String>,
+    /// The gateway.
+    pub gateway: Option<IpAddr>,
+    /// Addresses that are never given, by name.
+    pub auxiliary: BTreeMap<String, IpAddr>,
 }
 
 /// A running container on a network.
@@ -205,13 +244,15 @@ pub struct NetworkMember {
     /// The container.
     pub id: ContainerId,
     /// Its name.
-    pub name: ContainerName,
+    pub name: String,
     /// The endpoint's id.
     pub endpoint_id: String,
     /// MAC address; empty if it has none there.
     pub mac: String,
-    /// Address with prefix length; `None` if it has none there.
-    pub address: Option<(Ipv4Addr, u8)>,
+    /// IPv4 address with prefix length; `None` if it has none there.
+    pub v4: Option<(Ipv4Addr, u8)>,
+    /// IPv6 address with prefix length; `None` if it has none there.
+    pub v6: Option<(Ipv6Addr, u8)>,
 }
 
 /// An image as a host sees it.

@@ -89,6 +89,8 @@ pub struct IpamConfig {
     pub ip_range: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub gateway: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub auxiliary_addresses: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -166,11 +168,35 @@ pub struct VolumesPruned {
     pub space_reclaimed: u64,
 }
 
-/// `POST /networks/create`, as far as it is read.
+/// `POST /networks/create`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct NetworkCreate {
     pub name: String,
+    pub check_duplicate: bool,
+    pub driver: String,
+    pub scope: String,
+    #[serde(rename = "EnableIPv4")]
+    pub enable_ipv4: Option<bool>,
+    #[serde(rename = "EnableIPv6")]
+    pub enable_ipv6: Option<bool>,
+    #[serde(rename = "IPAM")]
+    pub ipam: Option<Ipam>,
+    pub internal: bool,
+    pub attachable: bool,
+    pub ingress: bool,
+    pub config_only: bool,
+    pub config_from: Option<ConfigReference>,
+    pub options: Option<BTreeMap<String, String>>,
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+/// The answer to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct NetworkCreated {
+    pub id: String,
+    pub warning: String,
 }
 
 /// `POST /networks/{id}/disconnect`, and the part of connect that names the container.

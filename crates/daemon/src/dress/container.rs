@@ -104,9 +104,12 @@ fn endpoint(view: &EndpointView) -> EndpointSettings {
         mac_address: if view.mac.is_empty() { asked.mac_address.clone() } else { view.mac.clone() },
         network_id: view.network_id.clone(),
         endpoint_id: view.endpoint_id.clone(),
-        gateway: view.gateway.map(|ip| ip.to_string()).unwrap_or_default(),
-        ip_address: view.address.map(|(ip, _)| ip.to_string()).unwrap_or_default(),
-        ip_prefix_len: view.address.map_or(0, |(_, prefix)| prefix.into()),
+        gateway: view.gateway4.map(|ip| ip.to_string()).unwrap_or_default(),
+        ip_address: view.v4.map(|(ip, _)| ip.to_string()).unwrap_or_default(),
+        ip_prefix_len: view.v4.map_or(0, |(_, prefix)| prefix.into()),
+        ipv6_gateway: view.gateway6.map(|ip| ip.to_string()).unwrap_or_default(),
+        global_ipv6_address: view.v6.map(|(ip, _)| ip.to_string()).unwrap_or_default(),
+        global_ipv6_prefix_len: view.v6.map_or(0, |(_, prefix)| prefix.into()),
         dns_names: Some(view.dns_names.clone()).filter(|names| !names.is_empty()),
         ..asked
     }
@@ -213,6 +216,9 @@ fn network_settings(view: &ContainerView) -> NetworkSettings {
         ip_address: bridge.ip_address,
         ip_prefix_len: bridge.ip_prefix_len,
         mac_address: if is_running(view) { bridge.mac_address } else { String::new() },
+        ipv6_gateway: bridge.ipv6_gateway,
+        global_ipv6_address: bridge.global_ipv6_address,
+        global_ipv6_prefix_len: bridge.global_ipv6_prefix_len,
         networks,
         ..NetworkSettings::default()
     }

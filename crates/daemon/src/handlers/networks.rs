@@ -1,10 +1,11 @@
-//! Networks, as far as they are listed and inspected.
+//! Networks: making, listing, inspecting, joining, leaving, removing and pruning them.
 
-use droste_api::RequestError;
-use droste_api::decode::decode;
 use droste_api::filters::Filters;
-use droste_api::wire::{BuildsPruned, NetworkCreate, NetworksPruned};
+use droste_api::query::moment_before;
+use droste_api::wire::{BuildsPruned, NetworkCreated, NetworksPruned};
+use droste_api::{RequestError, parse};
 use droste_engine::NetworkView;
+use droste_model::time::Timestamp;
 use hyper::StatusCode;
 
 use crate::call::Call;
@@ -22,7 +23,7 @@ pub(crate) async fn list(call: Call) -> Result<Reply> {
     let with_containers = call.version.below(28);
     let networks: Vec<_> = call
         .host
-        .networks()
+        .networks(with_containers)
         .iter()
         .filter(|view| fits(&filters, view))
         .map(|view| dress::network::network(view, with_containers))
@@ -42,50 +43,62 @@ fn check(filters: &Filters) -> Result<()> {
 }
 
 fn fits(filters: &Filters, view: &NetworkView) -> bool {
-    // The three networks of a host are built in, and nothing makes others so far.
+    let dangling = !view.builtin && !view.used;
     filters.exact("driver", &view.driver)
-        && filters.any("name", |value| view.name.contains(value))
+        && filters.matches("name", &view.name)
         && filters.any("id", |value| view.id.as_str().contains(value))
-        && filters.labels("label", &Default::default())
-        && filters.exact("scope", "local")
-        && filters.exact("type", "builtin")
-        && filters.flag("dangling").ok().flatten() != Some(true)
+        && filters.labels("label", &view.labels)
+        && filters.exact("scope", &view.scope)
+        && filters.exact("type", if view.builtin { "builtin" } else { "custom" })
+        && filters.flag("dangling").ok().flatten().is_none_or(|wanted| wanted == dangling)
 }
 
 pub(crate) async fn inspect(call: Call) -> Result<Reply> {
-    let scope = call.query.get("scope");
+    // What a swarm knows of a network beyond this would be shown: there is none.
+    let verbose = call.query.get("verbose");
+    if !verbose.is_empty() && parse::go_bool(verbose).is_none() {
+        let text = format!("invalid value for verbose: {verbose}: strconv.ParseBool: parsing {verbose:?}: invalid syntax");
+        return Err(Failure::new(StatusCode::BAD_REQUEST, text));
+    }
     let view = call.host.network(&call.parameter)?;
-    if !matches!(scope, "" | "local") {
+    let scope = call.query.get("scope");
+    if !scope.is_empty() && scope != view.scope {
         return Err(Failure::new(StatusCode::NOT_FOUND, format!("network {} not found", call.parameter)));
     }
     Ok(reply::json(&dress::network::network(&view, true)))
 }
 
-/// What can be said of a request that makes, changes or joins networks, before it is said that Droste does not.
-pub(crate) async fn refuse(pattern: &str, call: &mut Call) -> Result<()> {
-    if pattern == "/networks/create" {
-        let wanted: NetworkCreate = decode(&call.take_json().await?)?;
-        if wanted.name.is_empty() {
-            return Err(Failure::new(StatusCode::BAD_REQUEST, "invalid name: name is empty"));
-        }
-        let known = call.host.network(&wanted.name).is_ok_and(|view| view.name == wanted.name);
-        let text = format!("operation is not permitted on predefined {} network ", wanted.name);
-        return if known { Err(Failure::new(StatusCode::FORBIDDEN, text)) } else { Ok(()) };
-    }
-    let view = call.host.network(&call.parameter)?;
-    match pattern {
-        "/networks/{id}" => {
-            let text = format!("{} is a pre-defined network and cannot be removed", view.name);
-            Err(Failure::new(StatusCode::FORBIDDEN, text))
-        }
-        _ => Ok(()),
-    }
+pub(crate) async fn create(mut call: Call) -> Result<Reply> {
+    let request = parse::network(&call.take_json().await?, call.version)?;
+    let id = call.host.create_network(request).await?;
+    Ok(reply::json_with(StatusCode::CREATED, &NetworkCreated { id: id.to_string(), warning: String::new() }))
 }
 
-/// The networks of a host are built in and stay.
-pub(crate) async fn prune_networks(call: Call) -> Result<Reply> {
-    call.filters(&["label", "label!", "until"])?;
-    Ok(reply::json(&NetworksPruned { networks_deleted: None }))
+pub(crate) async fn delete(call: Call) -> Result<Reply> {
+    call.host.remove_network(&call.parameter).await?;
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+pub(crate) async fn connect(mut call: Call) -> Result<Reply> {
+    let (container, request) = parse::connect(&call.take_json().await?, call.version)?;
+    call.host.connect(&call.parameter, &container, request).await?;
+    Ok(reply::empty(StatusCode::OK))
+}
+
+pub(crate) async fn disconnect(mut call: Call) -> Result<Reply> {
+    let (container, force) = parse::disconnect(&call.take_json().await?)?;
+    call.host.disconnect(&call.parameter, &container, force).await?;
+    Ok(reply::empty(StatusCode::OK))
+}
+
+pub(crate) async fn prune(call: Call) -> Result<Reply> {
+    let filters = call.filters(&["label", "label!", "until"])?;
+    let until = filters.single("until")?.map(|text| moment_before(text, Timestamp::now())).transpose()?;
+    let keep = move |view: &NetworkView| {
+        until.is_some_and(|until| view.created > until) || !filters.prune_labels(&view.labels)
+    };
+    let gone = call.host.prune_networks(&keep).await?;
+    Ok(reply::json(&NetworksPruned { networks_deleted: Some(gone).filter(|gone| !gone.is_empty()) }))
 }
 
 /// There is no build cache so far.
