@@ -23,9 +23,9 @@ use crate::error::{Error, Result};
 use crate::host::{Host, HostState};
 use crate::merge::merge;
 use crate::mounts::{self, Inherited, Planned};
+use crate::network::check_request;
 use crate::privileges;
 use crate::random;
-use crate::network::check_request;
 use crate::record::{ContainerRecord, Membership, Socket};
 use crate::settings::Settings;
 
@@ -212,7 +212,8 @@ impl Host {
         asked: BTreeMap<String, EndpointRequest>,
     ) -> Result<BTreeMap<String, Membership>> {
         let Some(mode) = host.network_mode.network() else { return Ok(BTreeMap::new()) };
-        let asked = if asked.is_empty() { BTreeMap::from([(mode.to_owned(), EndpointRequest::default())]) } else { asked };
+        let asked =
+            if asked.is_empty() { BTreeMap::from([(mode.to_owned(), EndpointRequest::default())]) } else { asked };
         let mut networks = BTreeMap::new();
         for (typed, request) in asked {
             let key = match self.state.networks.find(&typed) {

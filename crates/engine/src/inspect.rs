@@ -255,45 +255,6 @@ fn brief(record: &ContainerRecord) -> ContainerRecord {
     }
 }
 
-/// What lists show of a record, without copying the rest of it.
-fn brief(record: &ContainerRecord) -> ContainerRecord {
-    let config = Config {
-        image: record.config.image.clone(),
-        entrypoint: record.config.entrypoint.clone(),
-        cmd: record.config.cmd.clone(),
-        labels: record.config.labels.clone(),
-        exposed_ports: record.config.exposed_ports.clone(),
-        ..Config::default()
-    };
-    let host_config = HostConfig {
-        network_mode: record.host_config.network_mode.clone(),
-        annotations: record.host_config.annotations.clone(),
-        tmpfs: record.host_config.tmpfs.clone(),
-        ..HostConfig::default()
-    };
-    ContainerRecord {
-        id: record.id.clone(),
-        name: record.name.clone(),
-        host: record.host.clone(),
-        created: record.created,
-        image: record.image.clone(),
-        manifest: None,
-        config,
-        host_config,
-        networks: record.networks.clone(),
-        mounts: record.mounts.clone(),
-        mounted_images: Vec::new(),
-        anonymous_volumes: Vec::new(),
-        socket: record.socket.clone(),
-        state: record.state.clone(),
-        restart_count: record.restart_count,
-        stopped_by_hand: record.stopped_by_hand,
-        last_finished: record.last_finished,
-        health: record.health.as_ref().map(|health| Health { log: Vec::new(), ..*health }),
-        ports: record.ports.clone(),
-    }
-}
-
 /// What Docker calls mounts: all but what `--tmpfs` asked for.
 fn listed_mounts(record: &ContainerRecord) -> impl Iterator<Item = &Mount> {
     record.mounts.iter().filter(|mount| {

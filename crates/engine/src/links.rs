@@ -44,9 +44,8 @@ fn one(link: &str, record: &ContainerRecord, host: &Host) -> Result<Linked> {
     }
     let endpoint = other.networks.get("bridge").and_then(|membership| membership.endpoint.as_ref());
     let address = endpoint.and_then(|endpoint| endpoint.v4).map(|(ip, _)| ip);
-    let address = address.ok_or_else(|| {
-        Error::internal(format!("container {} not attached to default bridge network", other.id))
-    })?;
+    let address = address
+        .ok_or_else(|| Error::internal(format!("container {} not attached to default bridge network", other.id)))?;
     let mut ports: Vec<ContainerPort> = other.config.exposed_ports.iter().copied().collect();
     ports.sort();
     Ok(Linked {

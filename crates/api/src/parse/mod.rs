@@ -12,6 +12,6 @@ mod ports;
 
 pub use self::create::{Parsed, commit_config, config, create, image_name};
 pub use self::exec::exec;
-pub use self::networks::{connect, disconnect, go_bool, network};
 pub use self::host::{network_mode, restart_policy, update};
 pub use self::mounts::volume_name;
+pub use self::networks::{connect, disconnect, go_bool, network};

@@ -42,7 +42,9 @@ pub fn network(body: &[u8], version: ApiVersion) -> Result<CreateNetwork> {
 /// A switch that the client's options or the daemon's defaults may set.
 fn switch(options: &BTreeMap<String, String>, name: &str) -> Result<Option<bool>> {
     let wrong = |text: &str| {
-        RequestError::invalid(format!("driver-opt {name:?} is not a valid bool: strconv.ParseBool: parsing {text:?}: invalid syntax"))
+        RequestError::invalid(format!(
+            "driver-opt {name:?} is not a valid bool: strconv.ParseBool: parsing {text:?}: invalid syntax"
+        ))
     };
     options.get(name).map(|text| go_bool(text).ok_or_else(|| wrong(text))).transpose()
 }
@@ -96,8 +98,8 @@ fn subnet(config: &IpamConfig, wrong: &mut Vec<String>) -> Option<SubnetRequest>
         text => address(format!("invalid gateway {text}"), text),
     };
     let auxiliary = config.auxiliary_addresses.iter();
-    let auxiliary =
-        auxiliary.filter_map(|(name, text)| Some((name.clone(), address(format!("invalid auxiliary address {name}"), text)?)));
+    let auxiliary = auxiliary
+        .filter_map(|(name, text)| Some((name.clone(), address(format!("invalid auxiliary address {name}"), text)?)));
     Some(SubnetRequest { auxiliary: auxiliary.collect(), subnet, range, gateway })
 }
 

@@ -57,7 +57,8 @@ pub(crate) async fn inspect(call: Call) -> Result<Reply> {
     // What a swarm knows of a network beyond this would be shown: there is none.
     let verbose = call.query.get("verbose");
     if !verbose.is_empty() && parse::go_bool(verbose).is_none() {
-        let text = format!("invalid value for verbose: {verbose}: strconv.ParseBool: parsing {verbose:?}: invalid syntax");
+        let text =
+            format!("invalid value for verbose: {verbose}: strconv.ParseBool: parsing {verbose:?}: invalid syntax");
         return Err(Failure::new(StatusCode::BAD_REQUEST, text));
     }
     let view = call.host.network(&call.parameter)?;

@@ -51,11 +51,8 @@ impl Host {
         let attachment = container.live().network.clone();
         let Some(attachment) = attachment.filter(|_| record.state.running().is_some()) else {
             let kept = known.filter(|_| request == EndpointRequest::default()).map(|known| known.request);
-            let membership = Membership {
-                request: kept.unwrap_or(request),
-                named: network.has_names(),
-                ..Membership::default()
-            };
+            let membership =
+                Membership { request: kept.unwrap_or(request), named: network.has_names(), ..Membership::default() };
             container.record().networks.insert(key, membership);
             return self.engine.remember_now(container).await;
         };

@@ -215,8 +215,7 @@ impl Networks {
         }
         let name = request.config_from.clone();
         let known = self.find(&name).ok().filter(|network| network.record.config_only);
-        let known =
-            known.ok_or_else(|| Error::not_found(format!("configuration network {name:?} does not exist")))?;
+        let known = known.ok_or_else(|| Error::not_found(format!("configuration network {name:?} does not exist")))?;
         let of = &known.record;
         let asked = |subnet: &SubnetRecord| SubnetRequest {
             subnet: subnet.subnet,
@@ -273,7 +272,9 @@ impl Networks {
         for one in asked {
             let in_use = if one.subnet.addr().is_ipv4() { record.ipv4 } else { record.ipv6 };
             if in_use && taken.iter().any(|other| droste_network::overlap(*other, one.subnet)) {
-                return Err(Error::forbidden("invalid pool request: Pool overlaps with other one on this address space"));
+                return Err(Error::forbidden(
+                    "invalid pool request: Pool overlaps with other one on this address space",
+                ));
             }
             taken.push(one.subnet);
         }
@@ -319,10 +320,8 @@ impl Networks {
         if live.removed {
             return Err(Error::not_found(format!("network {name} not found")));
         }
-        let mut there: Vec<String> = members
-            .values()
-            .map(|member| format!("name:{:?} id:{:?}", member.name, member.endpoint.short()))
-            .collect();
+        let mut there: Vec<String> =
+            members.values().map(|member| format!("name:{:?} id:{:?}", member.name, member.endpoint.short())).collect();
         if live.myself.is_some() {
             there.push("the host itself: disconnect it first".to_owned());
         }
@@ -414,7 +413,14 @@ fn subnet_record(asked: &SubnetRequest, address: Option<IpAddr>) -> SubnetRecord
 fn chosen_for(subnet: IpNet) -> Result<SubnetRecord> {
     let address = Ipam::new(subnet).allocate().map_err(|error| Error::internal(error.to_string()))?;
     let auxiliary = BTreeMap::new();
-    Ok(SubnetRecord { subnet, chosen: false, range: None, shown_gateway: Some(address), address: Some(address), auxiliary })
+    Ok(SubnetRecord {
+        subnet,
+        chosen: false,
+        range: None,
+        shown_gateway: Some(address),
+        address: Some(address),
+        auxiliary,
+    })
 }
 
 /// The gateway of a subnet: the address asked for, or the first of the range. Nobody else's may be the same.

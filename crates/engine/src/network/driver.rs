@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use droste_network::{
-    Bridge, BridgeSubnet, Family, GatewayMode, IpvlanFlag, IpvlanMode, MacvlanMode, Parent, Uplink,
-};
+use droste_network::{Bridge, BridgeSubnet, Family, GatewayMode, IpvlanFlag, IpvlanMode, MacvlanMode, Parent, Uplink};
 
 use crate::error::{Error, Result};
 use crate::record::{Driver, NetworkRecord, SubnetRecord};
@@ -34,9 +32,7 @@ impl Way {
     /// What an endpoint hangs on.
     pub(crate) fn uplink(&self, host_ifname: &str) -> Uplink {
         match self {
-            Way::Bridge(way) => {
-                Uplink::Bridge { bridge: way.bridge.name.clone(), host_ifname: host_ifname.to_owned() }
-            }
+            Way::Bridge(way) => Uplink::Bridge { bridge: way.bridge.name.clone(), host_ifname: host_ifname.to_owned() },
             Way::Macvlan { parent, mode } => Uplink::Macvlan { parent: parent.name.clone(), mode: *mode },
             Way::Ipvlan { parent, mode, flag } => {
                 Uplink::Ipvlan { parent: parent.name.clone(), mode: *mode, flag: *flag }
@@ -98,7 +94,8 @@ fn parent(record: &NetworkRecord) -> Result<Parent> {
 
 fn bridge(record: &NetworkRecord) -> Result<BridgeWay> {
     let options = Options(&record.options);
-    let subnets = record.subnets_in_use().map(|subnet| bridge_subnet(record, &options, subnet)).collect::<Result<_>>()?;
+    let subnets =
+        record.subnets_in_use().map(|subnet| bridge_subnet(record, &options, subnet)).collect::<Result<_>>()?;
     if options.address("com.docker.network.host_ipv4")?.is_some() {
         return Err(Error::NotImplemented(crate::error::Message::new(
             "the option com.docker.network.host_ipv4 is not part of this version of Droste: what leaves a bridge gets the \

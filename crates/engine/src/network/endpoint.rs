@@ -101,8 +101,8 @@ impl Place {
         for address in record.addresses() {
             network.keep_address(address);
         }
-        let host_ifname = matches!(network.live().way, Some(Way::Bridge(_)))
-            .then(|| droste_network::host_ifname(record.id.as_str()));
+        let host_ifname =
+            matches!(network.live().way, Some(Way::Bridge(_))).then(|| droste_network::host_ifname(record.id.as_str()));
         let attached = Attached {
             ifname: record.ifname.clone(),
             host_ifname,

@@ -32,7 +32,10 @@ impl Host {
         }
         if network.live().myself.is_some() {
             let name = &network.record.name;
-            return Err(Error::forbidden(format!("endpoint with name {} already exists in network {name}", self.name())));
+            return Err(Error::forbidden(format!(
+                "endpoint with name {} already exists in network {name}",
+                self.name()
+            )));
         }
         let (host, joined) = (self.clone(), Arc::clone(&network));
         let work = tokio::task::spawn_blocking(move || {

@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-
-
 use droste_network::{Addresses, Names};
 
 use super::one::Network;

@@ -229,11 +229,6 @@ impl Network {
         let others = live.members.iter().filter(|(id, _)| Some(*id) != live.own.as_ref());
         others.map(|(id, member)| (id.clone(), member.clone())).collect()
     }
-
-    /// Whether a container is on it.
-    pub(crate) fn has_member(&self, id: &ContainerId) -> bool {
-        self.live().members.contains_key(id)
-    }
 }
 
 impl Live {

@@ -24,21 +24,31 @@ impl Host {
 
     pub(super) fn network_view(&self, network: &Network, with_members: bool) -> NetworkView {
         let record = &network.record;
-        let bridge = (network.builtin && record.driver == Driver::Bridge).then(|| self.default_bridge(network)).flatten();
+        let bridge =
+            (network.builtin && record.driver == Driver::Bridge).then(|| self.default_bridge(network)).flatten();
         let subnets = match &bridge {
-            Some(bridge) => bridge.subnets.iter().map(|subnet| SubnetView {
-                subnet: subnet.net.to_string(),
-                range: None,
-                gateway: subnet.address,
-                auxiliary: BTreeMap::new(),
-            }).collect(),
-            None => record.subnets.iter().map(|subnet| SubnetView {
-                subnet: subnet.subnet.to_string(),
-                range: subnet.range.map(|range| range.to_string()),
-                gateway: subnet.shown_gateway,
-                auxiliary: subnet.auxiliary.clone(),
-            }).collect(),
+            Some(bridge) => bridge
+                .subnets
+                .iter()
+                .map(|subnet| SubnetView {
+                    subnet: subnet.net.to_string(),
+                    range: None,
+                    gateway: subnet.address,
+                    auxiliary: BTreeMap::new(),
+                })
+                .collect(),
+            None => record
+                .subnets
+                .iter()
+                .map(|subnet| SubnetView {
+                    subnet: subnet.subnet.to_string(),
+                    range: subnet.range.map(|range| range.to_string()),
+                    gateway: subnet.shown_gateway,
+                    auxiliary: subnet.auxiliary.clone(),
+                })
+                .collect(),
         };
+        let used = network.live().is_used();
         NetworkView {
             id: record.id.clone(),
             name: record.name.clone(),
@@ -56,7 +66,7 @@ impl Host {
             options: bridge.as_ref().map_or_else(|| record.options.clone(), options_of),
             labels: record.labels.clone(),
             builtin: network.builtin,
-            used: network.live().is_used(),
+            used,
             containers: if with_members { self.members_on(network) } else { Vec::new() },
         }
     }
@@ -85,9 +95,10 @@ impl Host {
             let mac = container.ok().and_then(|container| {
                 let record = container.record();
                 let endpoints = record.networks.values().filter_map(|membership| membership.endpoint.as_ref());
-                endpoints.into_iter().find(|endpoint| endpoint.id == member.endpoint).map(|endpoint| {
-                    (endpoint.mac.clone(), endpoint.v4, endpoint.v6)
-                })
+                endpoints
+                    .into_iter()
+                    .find(|endpoint| endpoint.id == member.endpoint)
+                    .map(|endpoint| (endpoint.mac.clone(), endpoint.v4, endpoint.v6))
             });
             let (mac, v4, v6) = mac.unwrap_or_default();
             members.push(NetworkMember {
