@@ -212,7 +212,7 @@ async fn three_levels() {
     assert!(deepest.container(outer.id.as_str()).is_err());
     assert_eq!(hosts[1].container(outer.id.short()).unwrap().id, outer.id, "SELF answers to its short id");
     // Subnets do not overlap with the host's own uplink.
-    let subnet = |host: &droste_engine::Host| host.network("bridge").unwrap().subnets[0].0.clone();
+    let subnet = |host: &droste_engine::Host| host.network("bridge").unwrap().subnets[0].subnet.clone();
     let subnets: std::collections::BTreeSet<String> = hosts.iter().map(subnet).collect();
     assert_eq!(subnets.len(), 3, "{subnets:?}");
     // The outermost dies: everything below ends with it, and is remembered as ended.
