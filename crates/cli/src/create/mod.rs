@@ -194,10 +194,10 @@ fn host_config(
 /// What Docker's client itself refuses; of `--ipc` the daemon decides.
 fn check_namespaces(flags: &Parsed) -> Result<()> {
     let of_container = |mode: &str| mode.strip_prefix("container:").is_some_and(|name| !name.is_empty());
-    let checks: [(&str, &str, fn(&str) -> bool); 3] = [
-        ("uts", "UTS", |mode| mode == "host"),
-        ("userns", "USER", |mode| mode == "host"),
-        ("cgroupns", "CGROUP", |mode| matches!(mode, "host" | "private")),
+    let checks = [
+        ("uts", "UTS", ["host", "host"]),
+        ("userns", "USER", ["host", "host"]),
+        ("cgroupns", "CGROUP", ["host", "private"]),
     ];
     let pid = flags.str("pid");
     if !matches!(pid, "" | "host") && !of_container(pid) {
@@ -205,7 +205,7 @@ fn check_namespaces(flags: &Parsed) -> Result<()> {
     }
     for (flag, name, valid) in checks {
         let mode = flags.str(flag);
-        if !mode.is_empty() && !valid(mode) {
+        if !mode.is_empty() && !valid.contains(&mode) {
             return Err(CliError::new(format!("--{flag}: invalid {name} mode")));
         }
     }
