@@ -58,15 +58,9 @@ fn one(link: &str, record: &ContainerRecord, host: &Host) -> Result<Linked> {
     })
 }
 
-/// Linked containers' lines, under their aliases, host names and names.
+/// Linked containers' lines, each with an alias, a host name and a name.
 pub(crate) fn lines(record: &ContainerRecord, host: &Host) -> Result<Vec<ExtraHost>> {
-    let mut lines = Vec::new();
-    for linked in linked(record, host)? {
-        let address = IpAddr::V4(linked.address);
-        let names = [linked.alias, linked.hostname, linked.name];
-        lines.extend(names.into_iter().map(|name| ExtraHost { name, address }));
-    }
-    Ok(lines)
+    Ok(linked(record, host)?.iter().map(Linked::line).collect())
 }
 
 /// What a container's environment says of the containers that it is linked to.
@@ -75,6 +69,14 @@ pub(crate) fn variables(record: &ContainerRecord, host: &Host) -> Result<Vec<Str
 }
 
 impl Linked {
+    fn line(&self) -> ExtraHost {
+        let mut name = format!("{} {}", self.alias, self.hostname);
+        if self.name != self.alias {
+            name.extend([" ", &self.name]);
+        }
+        ExtraHost { name, address: IpAddr::V4(self.address) }
+    }
+
     fn variables(&self, parent: &str) -> Vec<String> {
         let alias = self.alias.to_uppercase().replace('-', "_");
         let url = |port: &ContainerPort| format!("{}://{}:{}", port.protocol.as_str(), self.address, port.port);

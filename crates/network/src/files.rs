@@ -21,7 +21,7 @@ const FALLBACK_SERVERS: [&str; 2] = ["8.8.8.8", "8.8.4.4"];
 /// An extra line of `/etc/hosts`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExtraHost {
-    /// The name.
+    /// The name, or several with spaces between.
     pub name: String,
     /// Its address.
     pub address: IpAddr,

@@ -7,7 +7,7 @@ use droste_model::network::{CreateNetwork, EndpointRequest, IpamRequest, SubnetR
 use ipnet::IpNet;
 
 use crate::ApiVersion;
-use crate::decode::decode;
+use crate::decode::decode_or_default;
 use crate::error::{RequestError, Result};
 use crate::wire::{EndpointSettings, Ipam, IpamConfig, NetworkConnect, NetworkCreate};
 
@@ -16,7 +16,7 @@ const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
 
 /// Reads `POST /networks/create`.
 pub fn network(body: &[u8], version: ApiVersion) -> Result<CreateNetwork> {
-    let mut wire: NetworkCreate = decode(body)?;
+    let mut wire: NetworkCreate = decode_or_default(body)?;
     if version.below(48) {
         // 1.48: "POST /networks/create now accepts EnableIPv4".
         wire.enable_ipv4 = None;
@@ -144,7 +144,7 @@ fn family(subnet: IpNet) -> &'static str {
 
 /// Reads `POST /networks/{id}/connect`: the container, and what it asks.
 pub fn connect(body: &[u8], version: ApiVersion) -> Result<(String, EndpointRequest)> {
-    let wire: NetworkConnect = decode(body)?;
+    let wire: NetworkConnect = decode_or_default(body)?;
     named(&wire.container)?;
     let Some(mut settings) = wire.endpoint_config else { return Ok((wire.container, EndpointRequest::default())) };
     if version.below(48) {
@@ -157,7 +157,7 @@ pub fn connect(body: &[u8], version: ApiVersion) -> Result<(String, EndpointRequ
 
 /// Reads `POST /networks/{id}/disconnect`: the container, and whether it is forced.
 pub fn disconnect(body: &[u8]) -> Result<(String, bool)> {
-    let wire: NetworkConnect = decode(body)?;
+    let wire: NetworkConnect = decode_or_default(body)?;
     named(&wire.container)?;
     Ok((wire.container, wire.force))
 }
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn errors_name_the_network() {
         let read = |json: &str| {
-            let wire = decode(json.as_bytes()).unwrap();
+            let wire = decode_or_default(json.as_bytes()).unwrap();
             endpoints(BTreeMap::from([("bridge".to_owned(), wire)])).unwrap_err().message
         };
         assert_eq!(read(r#"{"MacAddress":"zz"}"#), "invalid config for network bridge: invalid MAC address zz");

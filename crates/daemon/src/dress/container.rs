@@ -224,8 +224,10 @@ fn network_settings(view: &ContainerView) -> NetworkSettings {
     }
 }
 
+/// Published ports, and those that could be: a container without a way out has neither.
 fn ports(view: &ContainerView) -> BTreeMap<String, Option<Vec<PortBinding>>> {
-    if !is_running(view) {
+    let has_way_out = view.networks.values().any(|on| on.gateway4.is_some() || on.gateway6.is_some());
+    if !is_running(view) || !has_way_out {
         return BTreeMap::new();
     }
     let mut ports: BTreeMap<String, Option<Vec<PortBinding>>> =
