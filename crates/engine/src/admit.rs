@@ -21,6 +21,7 @@ use droste_runtime::namespaces::{BindError, BindOptions};
 
 use crate::error::{Error, Result};
 use crate::host::{Host, HostState};
+use crate::links;
 use crate::merge::merge;
 use crate::mounts::{self, Inherited, Planned};
 use crate::network::check_request;
@@ -105,7 +106,7 @@ impl Host {
         let mut host_config = complete(request.host, &settings)?;
         self.name_by_id(&mut host_config)?;
         let networks = self.memberships(&host_config, request.networks)?;
-        self.check_links(&host_config)?;
+        self.links_by_id(&mut host_config)?;
         privileges::check(&self.state, &host_config, &config, &settings, &mut warnings)?;
         let limits = self.engine.support.admit(&mut host_config.resources, false);
         warnings.extend(limits.map_err(|error| Error::invalid(error.to_string()))?);
@@ -235,12 +236,14 @@ impl Host {
         Ok(networks)
     }
 
-    /// Linked containers must be on this host.
-    fn check_links(&self, host: &HostConfig) -> Result<()> {
-        for link in host.links.iter().flatten() {
-            let name = link.split_once(':').map_or(link.as_str(), |(name, _)| name);
-            self.member(name)
+    /// Linked containers must be on this host, and are known by their ids from now on.
+    fn links_by_id(&self, host: &mut HostConfig) -> Result<()> {
+        for link in host.links.iter_mut().flatten() {
+            let (name, alias) = links::parts(link);
+            let linked = self
+                .member(name)
                 .map_err(|error| Error::invalid(format!("could not get container for {name}: {error}")))?;
+            *link = format!("{}:{alias}", linked.id);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use droste_model::state::Health;
 use crate::container::Container;
 use crate::error::Result;
 use crate::host::{Host, Target};
+use crate::links;
 use crate::network::shown_names;
 use crate::record::{ContainerRecord, EndpointRecord, Membership};
 use crate::view::{ContainerView, EndpointView, FilesView, MountKind, MountView, OverlayView};
@@ -69,6 +70,7 @@ impl Host {
 
     /// What a record alone tells.
     fn dressed(&self, record: ContainerRecord, is_self: bool) -> ContainerView {
+        let links = links::shown(&record, self);
         let mut args = record.args();
         let path = if args.is_empty() { String::new() } else { args.remove(0) };
         ContainerView {
@@ -96,7 +98,7 @@ impl Host {
             created: record.created,
             state: record.state,
             config: record.config,
-            host: if is_self { redacted(record.host_config) } else { record.host_config },
+            host: if is_self { redacted(record.host_config) } else { HostConfig { links, ..record.host_config } },
         }
     }
 

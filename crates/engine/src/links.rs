@@ -23,6 +23,27 @@ struct Linked {
     ports: Vec<ContainerPort>,
 }
 
+/// Container and alias of `CONTAINER[:ALIAS]`.
+pub(crate) fn parts(link: &str) -> (&str, &str) {
+    let (name, alias) = link.split_once(':').unwrap_or((link, link));
+    (name, alias.rsplit('/').next().unwrap_or(alias))
+}
+
+/// Links of the default bridge as `inspect` shows them: by the names that both containers have now. One to a container
+/// that is gone is not shown.
+pub(crate) fn shown(record: &ContainerRecord, host: &Host) -> Option<Vec<String>> {
+    if record.host_config.network_mode.network() != Some("bridge") {
+        return None;
+    }
+    let one = |link: &String| {
+        let (id, alias) = parts(link);
+        let other = host.member(id).ok()?;
+        let name = other.record().name.clone();
+        Some(format!("/{name}:/{}/{alias}", record.name))
+    };
+    record.host_config.links.as_ref().map(|links| links.iter().filter_map(one).collect())
+}
+
 /// The containers that `--link` names. Only the default bridge has them: other networks have names.
 fn linked(record: &ContainerRecord, host: &Host) -> Result<Vec<Linked>> {
     let on_bridge = record.networks.contains_key("bridge")
@@ -32,8 +53,7 @@ fn linked(record: &ContainerRecord, host: &Host) -> Result<Vec<Linked>> {
 }
 
 fn one(link: &str, record: &ContainerRecord, host: &Host) -> Result<Linked> {
-    let (name, alias) = link.split_once(':').unwrap_or((link, link));
-    let alias = alias.rsplit('/').next().unwrap_or(alias);
+    let (name, alias) = parts(link);
     let other = host.member(name)?;
     let other = other.record();
     if other.state.running().is_none() {

@@ -218,5 +218,8 @@ fn links_on_the_default_bridge_are_lines_and_variables() {
         assert!(c.logs().0.lines().any(|l| l == line), "{line} in {}", c.logs().0);
     }
     assert_eq!(c.inspect()["HostConfig"]["Links"], json!([format!("/{}:/{}/other", target.name, c.name)]));
+    let renamed = e.name("renamed");
+    e.request("POST", &format!("/containers/{}/rename?name={renamed}", target.id)).send().expect_status(204);
+    assert_eq!(c.inspect()["HostConfig"]["Links"], json!([format!("/{renamed}:/{}/other", c.name)]));
     e.refuses(sh_with("true", json!({"Links": ["no-such-container:x"]})), "could not get container for no-such-container");
 }

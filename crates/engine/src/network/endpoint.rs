@@ -119,8 +119,12 @@ impl Place {
         }
     }
 
-    /// The gateways of the network, for those families in which the container has an address.
+    /// The gateways of the network, for those families in which the container has an address. An internal network has
+    /// none.
     fn set_gateways(&mut self) {
+        if self.network.record.internal {
+            return;
+        }
         let live = self.network.live();
         if live.way.as_ref().is_some_and(Way::is_routed_by_link) {
             return;
