@@ -32,7 +32,10 @@ pub(crate) fn attach(host: &Namespace, sandbox: &Namespace, endpoint: &Endpoint,
             create_child(socket, sandbox, endpoint, &ifname, parent, Kind::Ipvlan(*mode, *flag))
         }
     })?;
-    let made = configure(sandbox, endpoint, &ifname);
+    let made = configure(sandbox, endpoint, &ifname).and_then(|link| {
+        open_port(host, sandbox, endpoint, &link)?;
+        Ok(link)
+    });
     if made.is_err() {
         // The reason of the failure matters more than that of a failed removal.
         let _ = remove(host, sandbox, &ifname, endpoint.uplink.host_ifname());
@@ -123,6 +126,17 @@ fn configure(sandbox: &Namespace, endpoint: &Endpoint, ifname: &str) -> Result<L
         link::bring_up(socket, ifname, link.index, &endpoint.addresses, &endpoint.gateways)?;
         Ok(link)
     })
+}
+
+/// Sees to it that the bridge takes the sandbox's packets from the first one on, and that neighbours hear of an address
+/// that they may know from somebody else.
+fn open_port(host: &Namespace, sandbox: &Namespace, endpoint: &Endpoint, link: &Link) -> Result<()> {
+    let Some(port) = endpoint.uplink.host_ifname() else { return Ok(()) };
+    host.with_route(|socket| link::await_carrier(socket, port))?;
+    if !endpoint.must_announce() {
+        return Ok(());
+    }
+    sandbox.with_route(|socket| link::announce(socket, link))
 }
 
 /// Writes an interface's settings; the thread is in the sandbox.

@@ -435,6 +435,19 @@ fn an_address_with_another_mac_is_found_at_once() {
 }
 
 #[test]
+fn a_bridge_takes_an_endpoints_packets_from_the_first() {
+    let (_outside, host) = world();
+    let bridge = single("droste1", "172.20.0.0/16");
+    host.ensure_bridge(&bridge).unwrap();
+    for number in 2..30 {
+        let _sandbox = sandbox(&host, &bridge, &[&format!("172.20.0.{number}")]);
+        // A listing of all ports shows their state as it is, without making the kernel look at them.
+        let ports = run(host.namespace(), "bridge", "link show");
+        assert_eq!(ports.matches("state forwarding").count(), ports.lines().count(), "{ports}");
+    }
+}
+
+#[test]
 fn a_host_that_was_no_router_is_none_for_others() {
     let (outside, host) = world();
     host.namespace().write_sysctls(&[("net.ipv4.ip_forward", "0")]).unwrap();

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Link, Route, addresses, batch, batch_unless, number, route_header, routes, set_up};
+use super::{Link, Route, addresses, batch, batch_unless, link_request, number, route_header, routes, set_up};
 use crate::endpoint::Gateway;
 use crate::error::Result;
 use crate::ipam::Family;
@@ -24,11 +24,19 @@ pub(crate) fn bring_up(
     addresses: &[IpNet],
     gateways: &[Gateway],
 ) -> Result<()> {
-    // Addresses come first, so that they are announced when the link is up.
+    // Addresses come first, so that the kernel announces them when the link is up, if it is told to.
     let mut requests: Vec<Message> = addresses.iter().map(|address| add_address(index, *address)).collect();
     requests.push(set_up(index));
     requests.extend(gateways.iter().map(|gateway| default_route(RTM_NEWROUTE, index, *gateway)));
     batch(socket, requests, name, "set it up")
+}
+
+/// Has the kernel announce a link's addresses again, as it does when a hardware address changes: to the same one here.
+pub(crate) fn announce(socket: &mut Socket, link: &Link) -> Result<()> {
+    let Some(mac) = link.mac else { return Ok(()) };
+    let mut request = link_request(RTM_NEWLINK, 0, link.index, 0);
+    request.attr(IFLA_ADDRESS, &mac.octets());
+    batch(socket, vec![request], &link.name, "announce its addresses")
 }
 
 /// Gives a link these addresses, and takes others from it that are not link-local.

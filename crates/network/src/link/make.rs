@@ -1,6 +1,6 @@
 //! Making and removing links.
 
-use super::{NO_DEVICE, batch, index_of, link_error, link_header, link_request};
+use super::{NO_DEVICE, batch, link_error, link_header, link_request};
 use crate::endpoint::{IpvlanFlag, IpvlanMode, MacvlanMode};
 use crate::error::Result;
 use crate::mac::MacAddr;
@@ -185,23 +185,8 @@ pub(crate) fn delete(socket: &mut Socket, name: &str) -> Result<()> {
     end(socket, request, name, "remove it")
 }
 
-/// Silences a port of a bridge, which forgets what is behind it; one that is gone is as good.
-///
-/// This goes by the bridge family: a change of the link as such would make the bridge enable the port again.
-pub(crate) fn unplug(socket: &mut Socket, name: &str) -> Result<()> {
-    let Some(index) = index_of(socket, name)? else {
-        return Ok(());
-    };
-    let mut header = link_header(index, 0);
-    header[0] = AF_BRIDGE;
-    let mut request = Message::new(RTM_SETLINK, 0, &header);
-    request.nest(IFLA_PROTINFO, |m| {
-        m.attr(IFLA_BRPORT_STATE, &[BR_STATE_DISABLED]).attr(IFLA_BRPORT_FLUSH, &[]);
-    });
-    end(socket, request, name, "silence it")
-}
-
-fn end(socket: &mut Socket, request: Message, name: &str, operation: &'static str) -> Result<()> {
+/// Does what ends a link or its use; one that is gone is as good.
+pub(super) fn end(socket: &mut Socket, request: Message, name: &str, operation: &'static str) -> Result<()> {
     match socket.batch(vec![request]) {
         Err(refused) if refused.source.raw_os_error() != Some(NO_DEVICE) => {
             Err(link_error(name, operation, refused.source))

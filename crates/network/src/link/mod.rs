@@ -1,10 +1,11 @@
 //! Links, addresses and routes through rtnetlink: listing them. `make` makes links, `address` gives them addresses
-//! and routes.
+//! and routes, `port` knows what is a port of a bridge.
 //!
 //! Every function acts through the socket that it is given, so in that socket's namespace.
 
 mod address;
 mod make;
+mod port;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,8 +18,11 @@ use crate::mac::MacAddr;
 use crate::netlink::uapi::*;
 use crate::netlink::{Message, Rejection, Socket, find, text, u32_of};
 
-pub(crate) use address::{add_addresses, bring_up, ensure_only_addresses, remove_addresses, replace_default_routes};
-pub(crate) use make::{Child, Kind, Pair, create_bridge, create_child, create_link, create_pair, delete, mark, unplug};
+pub(crate) use address::{
+    add_addresses, announce, bring_up, ensure_only_addresses, remove_addresses, replace_default_routes,
+};
+pub(crate) use make::{Child, Kind, Pair, create_bridge, create_child, create_link, create_pair, delete, mark};
+pub(crate) use port::{await_carrier, unplug};
 
 /// A link of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
