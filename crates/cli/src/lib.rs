@@ -2,9 +2,9 @@
 //! Docker's API and nothing else. The daemon is another process, reached through a socket; this crate links no engine.
 //!
 //! `app` finds the command, `flags` and `values` read the words, `net` speaks to the daemon, `create` turns `run`'s
-//! options into a request, `session` carries a container's streams, `output` and `template` write what comes back,
-//! `cmd` holds the commands. All of it is blocking and single-threaded: a client that lives for a few milliseconds
-//! has no use for a runtime.
+//! options into a request, `session` carries a container's streams and `relay` other clients', `output` and `template`
+//! write what comes back, `cmd` holds the commands. All of it is blocking and, but for `serve`, single-threaded: a
+//! client that lives for a few milliseconds has no use for a runtime.
 
 mod app;
 mod archive;
@@ -21,6 +21,7 @@ mod ignore;
 mod net;
 mod output;
 mod plugin;
+mod relay;
 mod session;
 mod template;
 mod terminal;

@@ -32,20 +32,29 @@ const PROXIED: &[Signal] = &[
 impl Signals {
     /// Takes over the signals of the terminal's size and, with `proxy`, those that a container should see.
     pub(crate) fn take(proxy: bool) -> Result<Self> {
-        let mut set = SigSet::empty();
-        set.add(Signal::SIGWINCH);
-        if proxy {
-            PROXIED.iter().for_each(|signal| set.add(*signal));
-        }
+        let proxied = if proxy { PROXIED } else { &[] };
+        Self::of(proxied.iter().chain([&Signal::SIGWINCH]))
+    }
+
+    /// Takes over those signals, in this thread and the ones that it starts from here on.
+    pub(crate) fn of<'a>(signals: impl IntoIterator<Item = &'a Signal>) -> Result<Self> {
+        let set: SigSet = signals.into_iter().copied().collect();
         let fail = |e: nix::Error| CliError::io("taking over signals", e.into());
         set.thread_block().map_err(fail)?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(fail)?;
         Ok(Self { fd })
     }
 
-    fn next(&self) -> Option<Signal> {
+    /// The next signal that has come, if any.
+    pub(crate) fn next(&self) -> Option<Signal> {
         let info = self.fd.read_signal().ok().flatten()?;
         Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
@@ -209,7 +218,7 @@ impl Pump {
                 Ok(0) => return Ok(true),
                 Ok(size) => {
                     self.output(&buffer[..size])?;
-                    if size < buffer.len() && !matches!(self.stream, Stream::Tls(_)) {
+                    if size < buffer.len() && !self.stream.reads_ahead() {
                         return Ok(false);
                     }
                 }

@@ -208,7 +208,7 @@ impl Host {
     /// This host and everything below it, as the administrator sees it.
     pub async fn tree(&self) -> Result<TreeNode> {
         let host = self.clone();
-        let drawn = tokio::task::spawn_blocking(move || host.node(&host.state, None));
+        let drawn = tokio::task::spawn_blocking(move || host.node(&host.state, host.state.myself().as_ref()));
         drawn.await.map_err(|error| Error::hidden("the tree could not be drawn", error))
     }
 

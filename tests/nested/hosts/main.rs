@@ -1,7 +1,7 @@
 //! Containers that are hosts, two and three levels deep. `power` is life and death, `words` what Docker's
 //! words mean on a host, `bounds` what must not be possible, `grants` what a socket lets its holder do,
 //! `volumes` what a host keeps, `plugins` who keeps it for a host, `daemon` what holds while the daemon is
-//! away, `activation` how a service manager starts it. Each test speaks to a nested host through the socket
+//! away, `activation` how a service manager starts it, `serve` a host that is handed on over the network. Each test speaks to a nested host through the socket
 //! that the engine mounted in its container.
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
@@ -12,6 +12,7 @@ mod grants;
 mod plugins;
 mod power;
 mod registries;
+mod serve;
 mod volumes;
 mod words;
 

@@ -282,6 +282,16 @@ pub fn droste_program() -> PathBuf {
         .unwrap_or_else(|| panic!("no droste in {}: build it, or set DROSTE_BIN", target.display()))
 }
 
+/// The binds that bring the program under test into a container that has no libraries, as `/bin/droste`.
+pub fn droste_binds() -> Vec<String> {
+    let program = droste_program().canonicalize().expect("the program under test is there");
+    let needs = Command::new("ldd").arg(&program).output().expect("ldd runs").stdout;
+    let needs = String::from_utf8_lossy(&needs);
+    let libraries =
+        needs.split_whitespace().filter(|word| word.starts_with('/')).map(|path| format!("{path}:{path}:ro"));
+    libraries.chain([format!("{}:/bin/droste:ro", program.display())]).collect()
+}
+
 fn require_root() {
     assert!(rustix::process::geteuid().is_root(), "these tests start containers: run them as root");
 }

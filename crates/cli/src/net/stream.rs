@@ -11,6 +11,8 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
     Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
+    /// TLS with us as the server.
+    Served(Box<rustls::StreamOwned<rustls::ServerConnection, TcpStream>>),
 }
 
 impl Stream {
@@ -23,6 +25,10 @@ impl Stream {
                 stream.conn.send_close_notify();
                 stream.flush()
             }
+            Self::Served(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush()
+            }
         }
     }
 
@@ -32,12 +38,30 @@ impl Stream {
             Self::Unix(stream) => stream.set_nonblocking(on),
             Self::Tcp(stream) => stream.set_nonblocking(on),
             Self::Tls(stream) => stream.sock.set_nonblocking(on),
+            Self::Served(stream) => stream.sock.set_nonblocking(on),
         }
     }
 
     /// Whether TLS holds bytes back that poll(2) cannot see: either way.
     pub(crate) fn wants_write(&self) -> bool {
-        matches!(self, Self::Tls(stream) if stream.conn.wants_write())
+        match self {
+            Self::Unix(_) | Self::Tcp(_) => false,
+            Self::Tls(stream) => stream.conn.wants_write(),
+            Self::Served(stream) => stream.conn.wants_write(),
+        }
+    }
+
+    /// Whether TLS may hold bytes that poll(2) cannot see for having been read: only a read tells.
+    pub(crate) fn reads_ahead(&self) -> bool {
+        matches!(self, Self::Tls(_) | Self::Served(_))
+    }
+}
+
+/// A peer that closes without TLS's farewell has still closed.
+fn unsaid(read: io::Result<usize>) -> io::Result<usize> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+        other => other,
     }
 }
 
@@ -46,11 +70,8 @@ impl Read for Stream {
         match self {
             Self::Unix(stream) => stream.read(buffer),
             Self::Tcp(stream) => stream.read(buffer),
-            // A peer that closes without TLS's farewell has still closed.
-            Self::Tls(stream) => match stream.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-                other => other,
-            },
+            Self::Tls(stream) => unsaid(stream.read(buffer)),
+            Self::Served(stream) => unsaid(stream.read(buffer)),
         }
     }
 }
@@ -61,6 +82,7 @@ impl Write for Stream {
             Self::Unix(stream) => stream.write(bytes),
             Self::Tcp(stream) => stream.write(bytes),
             Self::Tls(stream) => stream.write(bytes),
+            Self::Served(stream) => stream.write(bytes),
         }
     }
 
@@ -69,6 +91,7 @@ impl Write for Stream {
             Self::Unix(_) => Ok(()),
             Self::Tcp(_) => Ok(()),
             Self::Tls(stream) => stream.flush(),
+            Self::Served(stream) => stream.flush(),
         }
     }
 }
@@ -79,6 +102,7 @@ impl AsFd for Stream {
             Self::Unix(stream) => stream.as_fd(),
             Self::Tcp(stream) => stream.as_fd(),
             Self::Tls(stream) => stream.sock.as_fd(),
+            Self::Served(stream) => stream.sock.as_fd(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! TLS to a daemon on TCP: the three files that Docker's clients use, with rustls.
+//! TLS to a daemon on TCP, and for those who come to us as to one: the three files that Docker uses, with rustls.
 
 use std::io;
 use std::net::TcpStream;
@@ -9,7 +9,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme, StreamOwned,
+};
 
 use super::stream::Stream;
 
@@ -47,6 +50,27 @@ fn config(files: &TlsFiles) -> io::Result<ClientConfig> {
         }
         _ => Ok(builder.with_no_client_auth()),
     }
+}
+
+/// What a server needs: its certificate and key, and with `verify` the authority that signs its clients' certificates.
+pub(crate) fn server(files: &TlsFiles, verify: bool) -> io::Result<ServerConfig> {
+    let missing = |flag: &str| io::Error::other(format!("{flag} is needed to serve TLS"));
+    let certificate = files.cert.as_ref().ok_or_else(|| missing("--tlscert"))?;
+    let key = files.key.as_ref().ok_or_else(|| missing("--tlskey"))?;
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?;
+    let builder = if verify {
+        files.ca.as_ref().ok_or_else(|| missing("--tlscacert"))?;
+        let roots = Arc::new(roots(files)?);
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots, provider).build().map_err(io::Error::other)?;
+        builder.with_client_cert_verifier(verifier)
+    } else {
+        builder.with_no_client_auth()
+    };
+    builder.with_single_cert(certificates(certificate)?, private_key(key)?).map_err(io::Error::other)
 }
 
 fn roots(files: &TlsFiles) -> io::Result<RootCertStore> {

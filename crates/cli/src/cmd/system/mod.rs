@@ -5,6 +5,7 @@ mod events;
 mod info;
 mod prune;
 mod registry;
+mod serve;
 mod stdio;
 mod tree;
 mod version;
@@ -78,6 +79,14 @@ pub(crate) const COMMANDS: &[Command] = &[
         registry::SEARCH,
         Arity::Exactly(1),
         registry::search,
+    ),
+    command(
+        ("serve", "", &["serve"]),
+        "[OPTIONS]",
+        "Hand this host on over the network: whoever reaches the port acts on this host",
+        serve::FLAGS,
+        Arity::None,
+        serve::run,
     ),
     command(
         ("tree", "", &["tree"]),
