@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use droste_model::path::ContainerPath;
 use droste_model::state::State;
 use droste_model::time::Timestamp;
 use droste_runtime::namespaces::{BindOptions, EnterError, HostNamespaces, PrivateRoot};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2, readlinkat};
 use tokio::sync::mpsc;
 
 use crate::container::Container;
@@ -134,10 +136,18 @@ fn rooted(path: &str) -> Result<String> {
     Ok(if keeps && text != "/" { format!("{text}/.") } else { text.to_owned() })
 }
 
+/// What is at a path; the process's root is the container's. Magic links lead nowhere: not even that something is there
+/// may be told.
+fn look(path: &str, flags: OFlags) -> std::io::Result<std::fs::Metadata> {
+    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+    let found = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
+    std::fs::File::from(found).metadata()
+}
+
 /// What is at a path; the process's root is the container's.
 fn stat(path: &str, at: &str) -> Result<PathStat> {
     let absolute = rooted(path)?;
-    let found = std::fs::symlink_metadata(&absolute).map_err(|_| missing(path, at))?;
+    let found = look(&absolute, OFlags::NOFOLLOW).map_err(|_| missing(path, at))?;
     let link_target = if found.is_symlink() { link_target(&absolute) } else { String::new() };
     let name = absolute.trim_end_matches("/.").rsplit('/').next().unwrap_or_default();
     Ok(PathStat {
@@ -153,12 +163,22 @@ fn stat(path: &str, at: &str) -> Result<PathStat> {
 fn link_target(path: &str) -> String {
     let mut current = PathBuf::from(path);
     for _ in 0..MOST_LINKS {
-        let Ok(target) = std::fs::read_link(&current) else { break };
+        let Ok(target) = read_link(&current) else { break };
         let joined = current.parent().unwrap_or(Path::new("/")).join(target);
         let text = joined.to_string_lossy().into_owned();
         current = ContainerPath::rooted(&text).map_or(joined, |clean| PathBuf::from(clean.as_str()));
     }
     current.to_string_lossy().into_owned()
+}
+
+fn read_link(path: &Path) -> std::io::Result<PathBuf> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let link = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
+    // Where /proc's own links lead is no path of the container's.
+    if rustix::fs::fstatfs(&link)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
+        return Err(std::io::ErrorKind::NotFound.into());
+    }
+    Ok(std::ffi::OsString::from_vec(readlinkat(&link, "", Vec::new())?.into_bytes()).into())
 }
 
 impl Host {
@@ -226,7 +246,7 @@ impl Host {
         let (path, at) = (path.to_owned(), at.to_owned());
         let work = move || {
             let absolute = rooted(&path)?;
-            let found = std::fs::metadata(&absolute).map_err(|_| missing(&path, &at))?;
+            let found = look(&absolute, OFlags::empty()).map_err(|_| missing(&path, &at))?;
             if !found.is_dir() {
                 return Err(Error::invalid("extraction point is not a directory"));
             }
@@ -323,7 +343,7 @@ fn check_writable(container: &Container, path: &str) -> Result<()> {
 /// The numbers of `user[:group]`, names looked up in the container.
 pub(crate) fn owner(user: &str) -> Result<(u32, u32)> {
     let (name, group) = user.split_once(':').unwrap_or((user, ""));
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let passwd = droste_runtime::read_small("/etc/passwd").unwrap_or_default();
     let entry = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let entry = entry.into_iter().find(|fields| fields.len() > 3 && (fields[0] == name || fields[2] == name));
     let number = |text: &str| text.parse::<u32>().ok();
@@ -338,7 +358,7 @@ pub(crate) fn owner(user: &str) -> Result<(u32, u32)> {
     if group.is_empty() {
         return Ok((uid, own));
     }
-    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let groups = droste_runtime::read_small("/etc/group").unwrap_or_default();
     let named = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let gid =
         named.into_iter().find(|fields| fields.len() > 2 && fields[0] == group).and_then(|fields| number(fields[2]));
@@ -377,7 +397,7 @@ pub(crate) struct Copy {
 /// Which of these paths are directories in a container's own root, without its mounts. Blocking.
 pub(crate) fn directories(engine: &Engine, container: &Container, paths: Vec<String>) -> Result<Vec<String>> {
     in_own_root(engine, container, || {
-        let is_directory = |path: &String| std::fs::metadata(path).is_ok_and(|found| found.is_dir());
+        let is_directory = |path: &String| look(path, OFlags::empty()).is_ok_and(|found| found.is_dir());
         Ok(paths.into_iter().filter(is_directory).collect())
     })
 }
@@ -401,7 +421,7 @@ fn copy_failed(error: impl std::fmt::Display) -> Error {
 
 /// Copies one directory; the process's root is the container's. What the image does not have makes an empty volume.
 fn copy(copy: &Copy) -> Result<()> {
-    let Ok(found) = std::fs::metadata(&copy.from) else { return Ok(()) };
+    let Ok(found) = look(&copy.from, OFlags::empty()) else { return Ok(()) };
     if !found.is_dir() {
         return Ok(());
     }
@@ -418,7 +438,7 @@ fn copy(copy: &Copy) -> Result<()> {
     })?;
     let (uid, gid) = (rustix::fs::Uid::from_raw(found.uid()), rustix::fs::Gid::from_raw(found.gid()));
     rustix::fs::fchown(&copy.to, Some(uid), Some(gid)).map_err(copy_failed)?;
-    rustix::fs::fchmod(&copy.to, rustix::fs::Mode::from_raw_mode(found.mode() & 0o7777)).map_err(copy_failed)
+    rustix::fs::fchmod(&copy.to, Mode::from_raw_mode(found.mode() & 0o7777)).map_err(copy_failed)
 }
 
 /// Whether a container's processes must be frozen for a consistent copy of its files.

@@ -204,7 +204,7 @@ impl Engine {
         let settings = self.settings();
         let host = Host::new(Arc::clone(self), Arc::clone(&container.host), false);
         let record = self.record_to_start(container, &host)?;
-        privileges::check_sysctls(&record.host_config)?;
+        privileges::check_sysctls(&host, &record.host_config)?;
         privileges::check_device_requests(&record.host_config)?;
         let (privileges, _) = privileges::bound(&power.namespaces, &power.bounds, &record.host_config, &settings)?;
         let mut fds = Fds::default();

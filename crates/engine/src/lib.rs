@@ -23,6 +23,7 @@ mod launch;
 mod lifecycle;
 mod links;
 mod logs;
+mod lookup;
 mod merge;
 mod mounting;
 mod mounts;

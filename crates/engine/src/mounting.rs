@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host::Power;
 use crate::launch::Fds;
+use crate::privileges;
 use crate::record::ContainerRecord;
 
 impl Engine {
@@ -123,7 +124,12 @@ fn open_bind(
     non_recursive: bool,
     wanted: &droste_model::mount::Mount,
 ) -> Result<(OwnedFd, bool)> {
-    let options = BindOptions { create_directory: create, non_recursive, propagation: propagation(wanted.propagation) };
+    let options = BindOptions {
+        create_directory: create,
+        non_recursive,
+        keep_covered: !privileges::is_unbounded(power)?,
+        propagation: propagation(wanted.propagation),
+    };
     let opened = power
         .namespaces
         .view()
@@ -175,6 +181,7 @@ fn bind_failed(error: &BindError, source: &str) -> Error {
             Error::invalid(format!("invalid mount config for type \"bind\": bind source path does not exist: {source}"))
         }
         BindError::NotShared { .. } => Error::internal(error.to_string()),
+        BindError::Covered { .. } => Error::invalid(error.to_string()),
         error => Error::internal(format!("error while mounting {source}: {error}")),
     }
 }

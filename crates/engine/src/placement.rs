@@ -107,7 +107,7 @@ fn device_number(namespaces: &HostNamespaces, path: &str) -> Result<droste_cgrou
     use std::os::unix::fs::MetadataExt;
     let owned = path.to_owned();
     let view = namespaces.view().map_err(|error| Error::hidden("the host's root could not be entered", error))?;
-    let looked = view.run(move || std::fs::metadata(&owned).map(|metadata| metadata.rdev()));
+    let looked = view.run(move || crate::privileges::at(Path::new(&owned)).map(|metadata| metadata.rdev()));
     let number = looked
         .map_err(|error| Error::hidden("the host's devices could not be looked up", error))?
         .map_err(|error| Error::invalid(format!("invalid device {path:?}: {error}")))?;

@@ -7,18 +7,21 @@ use std::sync::OnceLock;
 
 use droste_confine::bounds::{Machine, Request};
 use droste_confine::{
-    Access, Arch, Bounds, Capabilities, DeviceKind, DeviceNode, KernelVersion, Privileges, Rlimit, SecurityOptions,
-    SysctlScope,
+    Access, Arch, Bounds, Capabilities, DeviceKind, DeviceNode, DeviceRule, KernelVersion, Privileges, Rlimit,
+    SecurityOptions, SysctlScope,
 };
 use droste_model::container::{Config, HostConfig, NamespaceMode, Ulimit};
 use droste_model::network::NetworkMode;
 use droste_runtime::namespaces::HostNamespaces;
 use droste_runtime::words;
-use rustix::fs::{major, minor};
+use rustix::fs::{Mode, OFlags, ResolveFlags, major, minor, openat2};
 
 use crate::error::{Error, Result};
-use crate::host::HostState;
+use crate::host::{Host, HostState, Power, Target};
 use crate::settings::Settings;
+
+/// Through how many containers a namespace is followed to whose it is.
+const MOST_SHARERS: usize = 64;
 
 /// The machine's facts, read once.
 pub(crate) fn machine() -> Result<Machine> {
@@ -159,7 +162,7 @@ fn named(on_host: &str, in_container: &str, access: Access) -> Result<Vec<(Devic
             "error gathering device information while adding custom device {on_host:?}: not a device node"
         ))
     };
-    if std::fs::metadata(on_host).map_err(missing)?.is_dir() {
+    if at(Path::new(on_host)).map_err(missing)?.is_dir() {
         let mut below = Vec::new();
         collect(Path::new(on_host), &mut below);
         let moved = below.into_iter().filter_map(|(node, _)| {
@@ -186,8 +189,16 @@ fn collect(directory: &Path, into: &mut Vec<(DeviceNode, Access)>) {
     }
 }
 
+/// What is at a path of the host, whose root is this thread's. Magic links lead nowhere.
+pub(crate) fn at(path: &Path) -> std::io::Result<std::fs::Metadata> {
+    let root = std::fs::File::open("/")?;
+    let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside)?;
+    std::fs::File::from(found).metadata()
+}
+
 fn node(path: &Path, in_container: &str) -> Option<DeviceNode> {
-    let metadata = std::fs::metadata(path).ok()?;
+    let metadata = at(path).ok()?;
     let kind = match metadata.file_type() {
         kind if kind.is_char_device() => DeviceKind::Char,
         kind if kind.is_block_device() => DeviceKind::Block,
@@ -230,17 +241,64 @@ pub(crate) fn has_apparmor() -> bool {
     })
 }
 
-/// Kernel parameters belong to namespaces that the container has of its own.
-pub(crate) fn check_sysctls(asked: &HostConfig) -> Result<()> {
+/// Kernel parameters belong to namespaces that the container has of its own, or that another container of its host has.
+pub(crate) fn check_sysctls(host: &Host, asked: &HostConfig) -> Result<()> {
+    if asked.sysctls.is_empty() {
+        return Ok(());
+    }
     let scope = SysctlScope {
-        own_ipc: asked.ipc_mode != NamespaceMode::Host,
-        own_network: asked.network_mode != NetworkMode::Host,
+        own_ipc: is_below(host, asked, &|asked| match &asked.ipc_mode {
+            NamespaceMode::Container(name) => Shared::With(name.clone()),
+            mode => Shared::if_hosts(*mode == NamespaceMode::Host),
+        })?,
+        own_network: is_below(host, asked, &|asked| match &asked.network_mode {
+            NetworkMode::Container(name) => Shared::With(name.clone()),
+            mode => Shared::if_hosts(*mode == NetworkMode::Host),
+        })?,
         own_uts: asked.uts_mode != NamespaceMode::Host,
     };
     for name in asked.sysctls.keys() {
         scope.admit(name).map_err(|error| Error::invalid(error.to_string()))?;
     }
     Ok(())
+}
+
+/// Whose a namespace is.
+enum Shared {
+    Own,
+    Hosts,
+    With(String),
+}
+
+impl Shared {
+    fn if_hosts(hosts: bool) -> Self {
+        if hosts { Self::Hosts } else { Self::Own }
+    }
+}
+
+/// Whether a namespace is none of the host's own, through however many containers it is shared.
+fn is_below(host: &Host, asked: &HostConfig, whose: &dyn Fn(&HostConfig) -> Shared) -> Result<bool> {
+    let mut at = whose(asked);
+    for _ in 0..MOST_SHARERS {
+        let name = match at {
+            Shared::Own => return Ok(true),
+            Shared::Hosts => return Ok(false),
+            Shared::With(name) => name,
+        };
+        at = match host.target(&name)? {
+            Target::Myself(_) => return Ok(false),
+            Target::Member(container) => whose(&container.record().host_config),
+        };
+    }
+    Ok(false)
+}
+
+/// Whether a host could mount any file system itself, and unmount any: it has all that the machine has.
+pub(crate) fn is_unbounded(power: &Power) -> Result<bool> {
+    let bounds = &power.bounds;
+    let every_device = bounds.devices.contains(&DeviceRule::everything(true));
+    let none_denied = bounds.devices.iter().all(|rule| rule.allow);
+    Ok(bounds.capabilities.covers(machine()?.capabilities) && bounds.seccomp.is_empty() && every_device && none_denied)
 }
 
 /// What `exec --privileged` gives on a host: all that the host has.

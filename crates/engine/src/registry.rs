@@ -1,7 +1,7 @@
 //! Pulling and pushing for a host: from inside its network namespace, with its resolver, under its own names.
 
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use droste_runtime::namespaces::HostNamespaces;
 
 use crate::error::{Error, Message, Result};
 use crate::host::Host;
+use crate::lookup::Resolver;
 use crate::settings::Settings;
 use crate::transfer::ProgressSink;
 
@@ -60,11 +61,11 @@ pub(crate) fn registry_error(error: RegistryError) -> Error {
 }
 
 /// Connects as a program on the host would: its resolver files, its network.
-fn connect_on(namespaces: Arc<HostNamespaces>) -> Connect {
+fn connect_on(namespaces: Arc<HostNamespaces>, resolver: Resolver) -> Connect {
     Arc::new(move |host, port| {
         let (namespaces, host) = (Arc::clone(&namespaces), host.to_owned());
         Box::pin(async move {
-            let connected = tokio::task::spawn_blocking(move || connect(&namespaces, &host, port)).await;
+            let connected = tokio::task::spawn_blocking(move || connect(&namespaces, resolver, &host, port)).await;
             let stream = connected.map_err(io::Error::other)??;
             stream.set_nonblocking(true)?;
             tokio::net::TcpStream::from_std(stream)
@@ -72,13 +73,13 @@ fn connect_on(namespaces: Arc<HostNamespaces>) -> Connect {
     })
 }
 
-fn connect(namespaces: &HostNamespaces, host: &str, port: u16) -> io::Result<TcpStream> {
+fn connect(namespaces: &HostNamespaces, resolver: Resolver, host: &str, port: u16) -> io::Result<TcpStream> {
     let view = namespaces.view()?;
     let network = Namespace::from_fd(namespaces.net.try_clone()?);
     let dial = || {
         let mut last = io::Error::new(io::ErrorKind::NotFound, format!("lookup {host}: no such host"));
-        for address in (host, port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+        for address in resolver.look_up(host)? {
+            match TcpStream::connect_timeout(&(address, port).into(), CONNECT_TIMEOUT) {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
             }
@@ -115,7 +116,7 @@ impl Host {
     pub(crate) fn registry(&self) -> Result<Registry> {
         let namespaces = self.state.power()?.namespaces;
         let settings = registry_settings(&self.engine.settings(), self.is_machine());
-        Ok(Registry::with_connect(settings, connect_on(namespaces)))
+        Ok(Registry::with_connect(settings, connect_on(namespaces, Resolver::at(self.level()))))
     }
 
     fn is_machine(&self) -> bool {

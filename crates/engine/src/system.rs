@@ -12,6 +12,7 @@ use droste_model::state::{Running, State};
 use droste_model::time::Timestamp;
 use droste_network::LinkStats;
 use droste_runtime::namespaces::HostNamespaces;
+use droste_runtime::read_small;
 use tokio::sync::broadcast;
 
 use crate::container::Container;
@@ -52,7 +53,7 @@ impl Host {
     /// The host's own /etc/hosts and /etc/resolv.conf, read on the host. Blocking.
     pub(crate) fn files_of_host(&self) -> Result<HostFiles> {
         let read = || {
-            let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+            let text = |path: &str| read_small(path).unwrap_or_default();
             let mut resolv_conf = text("/etc/resolv.conf");
             if droste_network::ResolvConf::parse(&resolv_conf).is_systemd_stub() {
                 let real = text("/run/systemd/resolve/resolv.conf");
@@ -341,11 +342,7 @@ impl Engine {
 
 /// The host's /etc/os-release.
 fn os_release(host: &HostState) -> BTreeMap<String, String> {
-    let read = || {
-        std::fs::read_to_string("/etc/os-release")
-            .or_else(|_| std::fs::read_to_string("/usr/lib/os-release"))
-            .unwrap_or_default()
-    };
+    let read = || read_small("/etc/os-release").or_else(|_| read_small("/usr/lib/os-release")).unwrap_or_default();
     let view = host.power().ok().and_then(|power| power.namespaces.view().ok());
     let text = view.and_then(|view| view.run(read).ok()).unwrap_or_default();
     let entry = |line: &str| {

@@ -158,6 +158,10 @@ impl<W: Write> Packer<W> {
     }
 
     fn symlink(&mut self, parent: BorrowedFd<'_>, name: &[u8], found: &Stat, shown: Vec<u8>) -> Result<()> {
+        // Links of /proc's lead to what processes have open, which is not among the files that are packed.
+        if rustix::fs::fstatfs(parent).is_ok_and(|found| found.f_type == rustix::fs::PROC_SUPER_MAGIC) {
+            return Ok(());
+        }
         let target = readlinkat(parent, name, Vec::new()).map_err(|error| failed(&shown, error))?;
         let mut entry = entry_of(Kind::Symlink, found, shown);
         if !self.link_to_first(&mut entry, found) {

@@ -31,7 +31,7 @@ mod survey;
 
 pub use attach::set_default_routes;
 pub use bridge::{Bridge, BridgeSubnet, GatewayMode, host_ifname};
-pub use dns::{Addresses, DNS_ADDRESS, DnsServer, Names, Origin, Upstream};
+pub use dns::{Addresses, DNS_ADDRESS, DnsServer, Names, Origin, Upstream, look_up};
 pub use endpoint::{Attached, Endpoint, Gateway, InterfaceName, IpvlanFlag, IpvlanMode, MacvlanMode, Uplink};
 pub use error::{NetworkError, Result};
 pub use files::{DnsOptions, ExtraHost, InvalidExtraHost, ResolvConf, host_mode_hosts, hosts};

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +17,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// The most bytes of a file that says an address.
 const MOST_BYTES: u64 = 64 << 10;
+
+/// `O_NONBLOCK` of open(2).
+const NONBLOCK: i32 = 0o4000;
 
 /// The folders in which plugins are looked up.
 #[derive(Clone, Debug)]
@@ -124,7 +128,9 @@ fn is_socket(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Option<String> {
-    let file = std::fs::File::open(path).ok().filter(|file| file.metadata().is_ok_and(|found| found.is_file()))?;
+    // What is called like a file may be a pipe, for whose other end nobody waits.
+    let opened = std::fs::OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path);
+    let file = opened.ok().filter(|file| file.metadata().is_ok_and(|found| found.is_file()))?;
     let mut text = String::new();
     file.take(MOST_BYTES).read_to_string(&mut text).ok()?;
     Some(text)
@@ -165,24 +171,27 @@ fn names_in(folder: &Path, kinds: &[&str]) -> BTreeSet<String> {
 }
 
 impl Address {
-    /// Connects.
+    /// Connects. What names mean, `look_up` says, which is given `HOST:PORT`.
     ///
     /// # Errors
     /// When nobody listens there.
-    pub fn connect(&self) -> Result<Stream> {
+    pub fn connect(&self, look_up: impl FnOnce(&str) -> io::Result<Vec<SocketAddr>>) -> Result<Stream> {
         let (address, stream) = match self {
             Address::Unix(path) => {
                 (format!("unix {}", path.display()), UnixStream::connect(path).map(|stream| Box::new(stream) as Stream))
             }
-            Address::Tcp(place) => (format!("tcp {place}"), tcp(place).map(|stream| Box::new(stream) as Stream)),
+            Address::Tcp(place) => {
+                let stream = look_up(place).and_then(|addresses| tcp(&addresses));
+                (format!("tcp {place}"), stream.map(|stream| Box::new(stream) as Stream))
+            }
         };
         stream.map_err(|source| PluginError::Connect { address, source })
     }
 }
 
-fn tcp(place: &str) -> io::Result<TcpStream> {
-    let address = place.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
-    TcpStream::connect_timeout(&address, CONNECT)
+fn tcp(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let address = addresses.first().ok_or(io::ErrorKind::NotFound)?;
+    TcpStream::connect_timeout(address, CONNECT)
 }
 
 #[cfg(test)]

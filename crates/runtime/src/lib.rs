@@ -6,6 +6,7 @@
 
 pub mod lookup;
 pub mod plan;
+mod small;
 pub mod sys;
 pub mod wire;
 mod words;
@@ -14,4 +15,5 @@ mod words;
 mod daemon;
 #[cfg(feature = "daemon")]
 pub use daemon::*;
+pub use small::read_small;
 pub use words::words;

@@ -35,7 +35,7 @@ const MAX_ID: i64 = i32::MAX as i64;
 /// # Errors
 /// Docker's words for what does not exist.
 pub fn identify(user: &str, added: &[String]) -> Result<Identity, Failure> {
-    let read = |path| std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let read = |path| crate::read_small(path).unwrap_or_default();
     let passwd = read("/etc/passwd");
     identify_in(user, added, &passwd, &read("/etc/group"))
 }

@@ -11,8 +11,12 @@ use droste_runtime::namespaces::*;
 use droste_runtime::plan::*;
 use support::*;
 
-const RECURSIVE: BindOptions =
-    BindOptions { create_directory: false, non_recursive: false, propagation: Propagation::Private };
+const RECURSIVE: BindOptions = BindOptions {
+    create_directory: false,
+    non_recursive: false,
+    keep_covered: false,
+    propagation: Propagation::Private,
+};
 const CREATE: BindOptions = BindOptions { create_directory: true, ..RECURSIVE };
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use droste_confine::DeviceRule;
 use droste_model::id::ContainerId;
 use droste_runtime::filesystems::{self, NewFilesystem};
 use droste_runtime::namespaces::{BindError, BindOptions};
@@ -22,6 +21,7 @@ use super::{Volume, Volumes, lock};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host::{HostState, Power};
+use crate::lookup::Resolver;
 use crate::privileges;
 
 /// What a container may be given as memory, as `--tmpfs` has it.
@@ -92,15 +92,6 @@ impl Words {
     }
 }
 
-/// Whether a host could mount any file system itself: it has all that the machine has.
-fn is_unbounded(power: &Power) -> Result<bool> {
-    let bounds = &power.bounds;
-    let every_device = bounds.devices.contains(&DeviceRule::everything(true));
-    let none_denied = bounds.devices.iter().all(|rule| rule.allow);
-    let machine = privileges::machine()?.capabilities;
-    Ok(bounds.capabilities.covers(machine) && bounds.seccomp.is_empty() && every_device && none_denied)
-}
-
 /// Memory with options that can do nothing but bound it.
 fn is_plain_tmpfs(fstype: &str, words: &Words) -> bool {
     let plain =
@@ -109,14 +100,15 @@ fn is_plain_tmpfs(fstype: &str, words: &Words) -> bool {
 }
 
 /// Makes what a volume's options name, as a detached mount.
-fn make(power: &Power, is_machine: bool, options: &BTreeMap<String, String>) -> Result<io::Result<OwnedFd>> {
+fn make(power: &Power, level: usize, options: &BTreeMap<String, String>) -> Result<io::Result<OwnedFd>> {
     let option = |name: &str| options.get(name).map_or("", String::as_str);
     let (fstype, device, words) = (option("type"), option("device"), Words::parse(option("o")));
     if let Some(recursive) = words.bind {
         return bind(power, device, recursive, words.flags);
     }
     // The kernel makes `proc` for the processes of whoever mounts it, and that is the daemon.
-    let allowed = is_machine || is_plain_tmpfs(fstype, &words) || (fstype != "proc" && is_unbounded(power)?);
+    let allowed =
+        level == 0 || is_plain_tmpfs(fstype, &words) || (fstype != "proc" && privileges::is_unbounded(power)?);
     if !allowed {
         return Ok(Err(io::Error::from(rustix::io::Errno::PERM)));
     }
@@ -124,7 +116,7 @@ fn make(power: &Power, is_machine: bool, options: &BTreeMap<String, String>) -> 
         NewFilesystem { fstype: fstype.to_owned(), device: device.to_owned(), options: words.data, flags: words.flags };
     power
         .namespaces
-        .new_filesystem(&wanted)
+        .new_filesystem(&wanted, &|name| Resolver::at(level).first(name))
         .map_err(|error| Error::hidden("the host could not be entered to mount a volume", error))
 }
 
@@ -133,7 +125,9 @@ fn bind(power: &Power, device: &str, recursive: bool, flags: MountFlags) -> Resu
     if !device.starts_with('/') {
         return Ok(Err(rustix::io::Errno::NOENT.into()));
     }
-    let options = BindOptions { non_recursive: !recursive, ..BindOptions::default() };
+    // What is mounted below may be there to hide something: a host that could not unmount it takes it, too.
+    let non_recursive = !recursive && privileges::is_unbounded(power)?;
+    let options = BindOptions { non_recursive, ..BindOptions::default() };
     let view = power.namespaces.view().map_err(|error| entered(&error))?;
     let found = match view.open_bind_source(Path::new(device), options) {
         Ok(found) => found.mount,
@@ -179,7 +173,7 @@ impl Volumes {
         if device.is_empty() {
             return Err(Error::internal(format!("{before}missing device in volume options")));
         }
-        let made = make(&host.power()?, host.level == 0, options)?;
+        let made = make(&host.power()?, host.level, options)?;
         made.and_then(|mount| filesystems::attach(mount.as_fd(), &place)).map_err(|error| {
             let middle = Words::parse(options.get("o").map_or("", String::as_str)).shown();
             Error::internal(format!(

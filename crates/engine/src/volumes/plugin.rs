@@ -11,6 +11,7 @@ use droste_runtime::namespaces::MountView;
 use super::{LOCAL, Volume, Volumes, lock};
 use crate::error::{Error, Message, Result};
 use crate::host::HostState;
+use crate::lookup::Resolver;
 use crate::view::VolumeView;
 
 /// A driver's failure, which the client reads as the driver says it.
@@ -34,7 +35,8 @@ impl Volumes {
         let absent = || PluginError::NotFound(driver.to_owned());
         let namespaces = host.power().map_err(|_| absent())?.namespaces;
         let connect = || {
-            let connected = namespaces.inside(|| Folders::default().find(driver)?.connect());
+            let look_up = |place: &str| Resolver::at(host.level).at_port(place);
+            let connected = namespaces.inside(|| Folders::default().find(driver)?.connect(look_up));
             connected.map_err(|error| {
                 tracing::warn!(%error, driver, "a host could not be entered to ask a plugin");
                 absent()

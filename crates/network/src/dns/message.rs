@@ -179,7 +179,7 @@ fn push_record(response: &mut Vec<u8>, kind: u16, data: &[u8]) {
     response[6..8].copy_from_slice(&count.to_be_bytes());
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
@@ -219,7 +219,7 @@ fn udp_size(bytes: &[u8], mut at: usize) -> Option<u16> {
     None
 }
 
-fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
+pub(super) fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
     for _ in 0..LABELS {
         match usize::from(*bytes.get(at)?) {
             0 => return Some(at + 1),

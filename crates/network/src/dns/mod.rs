@@ -5,9 +5,10 @@
 //! serve them; nothing of it costs a thread. The sockets are bound to `lo`, so nobody outside can ask.
 //!
 //! What a name means is asked of the engine (`Names`); what it does not know is forwarded (`forward`). `message`
-//! reads and writes, `nat` makes the rule.
+//! reads and writes, `nat` makes the rule. `lookup` asks for the engine itself.
 
 mod forward;
+mod lookup;
 mod message;
 mod nat;
 
@@ -29,6 +30,7 @@ use forward::Forwarder;
 use message::{NoQuery, Query, TYPE_A, TYPE_AAAA, TYPE_PTR};
 
 pub use forward::{Origin, Upstream};
+pub use lookup::look_up;
 
 /// Where a container asks.
 pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);

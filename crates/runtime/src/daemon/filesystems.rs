@@ -3,7 +3,7 @@
 //! it, and arrives as a detached mount.
 
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -32,33 +32,36 @@ pub struct NewFilesystem {
     pub flags: MountFlags,
 }
 
+/// Finds a name's address, on the thread that makes the file system.
+pub type LookUp<'a> = &'a (dyn Fn(&str) -> io::Result<IpAddr> + Sync);
+
 impl NewFilesystem {
     /// Network file systems are told addresses: the kernel looks up no names.
-    fn resolved(&self) -> io::Result<Vec<String>> {
+    fn resolved(&self, look_up: LookUp<'_>) -> io::Result<Vec<String>> {
         let mut options = self.options.clone();
         match self.fstype.as_str() {
             "nfs" | "nfs4" => {
                 for option in &mut options {
                     if let Some(name) = option.strip_prefix("addr=") {
-                        *option = format!("addr={}", address_of(name)?);
+                        *option = format!("addr={}", look_up(name)?);
                     }
                 }
             }
             "cifs" if !options.iter().any(|option| option.starts_with("addr=") || option.starts_with("ip=")) => {
                 let server = self.device.trim_start_matches('/').split('/').next().unwrap_or_default();
-                options.push(format!("addr={}", address_of(server)?));
+                options.push(format!("addr={}", look_up(server)?));
             }
             _ => {}
         }
         Ok(options)
     }
 
-    fn make(&self) -> io::Result<OwnedFd> {
+    fn make(&self, look_up: LookUp<'_>) -> io::Result<OwnedFd> {
         let fs = fsopen(self.fstype.as_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
         if !self.device.is_empty() {
             fsconfig_set_string(&fs, "source", self.device.as_str())?;
         }
-        for option in self.resolved()? {
+        for option in self.resolved(look_up)? {
             match option.split_once('=') {
                 Some((key, value)) => fsconfig_set_string(&fs, key, value)?,
                 None => fsconfig_set_flag(&fs, option.as_str())?,
@@ -70,19 +73,18 @@ impl NewFilesystem {
     }
 }
 
-fn address_of(name: &str) -> io::Result<String> {
-    let found = (name, 0).to_socket_addrs()?.next();
-    found.map(|address| address.ip().to_string()).ok_or_else(|| io::ErrorKind::NotFound.into())
-}
-
 impl HostNamespaces {
     /// Makes a file system in all of this host's namespaces and with its root as `/`: a device is looked up there, an
     /// address is reached from there.
     ///
     /// # Errors
     /// The outer one when the host can't be entered, the inner one when the kernel refuses the file system.
-    pub fn new_filesystem(&self, wanted: &NewFilesystem) -> Result<io::Result<OwnedFd>, EnterError> {
-        self.inside(|| wanted.make())
+    pub fn new_filesystem(
+        &self,
+        wanted: &NewFilesystem,
+        look_up: LookUp<'_>,
+    ) -> Result<io::Result<OwnedFd>, EnterError> {
+        self.inside(|| wanted.make(look_up))
     }
 
     /// Runs `work` in all of this host's namespaces but that of its users, with its root as `/`, on a thread of its own.

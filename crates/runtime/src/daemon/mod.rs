@@ -3,6 +3,7 @@
 mod attach;
 pub mod filesystems;
 pub mod logs;
+mod mountinfo;
 pub mod namespaces;
 pub mod oci;
 mod shim;

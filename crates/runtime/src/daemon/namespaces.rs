@@ -11,8 +11,9 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags,
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree};
 use rustix::process::{Pid, PidfdFlags, fchdir, pidfd_open};
-use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use rustix::thread::{CapabilitySet, ThreadNameSpaceType, move_into_thread_name_spaces};
 
+use super::mountinfo::Myself;
 use crate::plan::{MountFlags, Propagation};
 use crate::sys;
 
@@ -74,6 +75,16 @@ pub enum BindError {
         mount: String,
         /// `shared`, or `shared or slave`.
         wanted: &'static str,
+    },
+    /// A mount below it was to be left out, which could uncover what the host must not see.
+    #[error(
+        "{mount} is mounted below {path} and can't be left out on this host: bind {path} with all that is mounted below it"
+    )]
+    Covered {
+        /// The path, as the client said it.
+        path: PathBuf,
+        /// Where the first such mount is.
+        mount: String,
     },
     /// The host's namespaces could not be entered.
     #[error(transparent)]
@@ -173,8 +184,8 @@ pub struct MountView {
 }
 
 impl MountView {
-    /// Runs `work` in this mount namespace with this root as `/`, on a thread of its own. It blocks until that is
-    /// done.
+    /// Runs `work` in this mount namespace with this root as `/`, on a thread of its own that may do with files what
+    /// root may, and little else. It blocks until that is done.
     ///
     /// # Errors
     /// When the namespace can't be entered.
@@ -182,6 +193,7 @@ impl MountView {
         on_thread(|| {
             enter(self.mnt.as_fd())?;
             chroot_to(self.root.as_fd())?;
+            keep_to_files()?;
             Ok(work())
         })
     }
@@ -202,10 +214,9 @@ impl MountView {
     pub fn open_bind_source(&self, path: &Path, options: BindOptions) -> Result<BindSource, BindError> {
         on_thread(|| {
             // Opened before, because what is called /proc in the host's root is the host's.
-            let myself = openat(CWD, "/proc/thread-self", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .map_err(|error| step("open /proc/thread-self")(error.into()))?;
+            let myself = Myself::open().map_err(step("open /proc/thread-self"))?;
             enter(self.mnt.as_fd())?;
-            Ok(bind_source(self.root.as_fd(), path, options, myself.as_fd()))
+            Ok(bind_source(self.root.as_fd(), path, options, &myself))
         })?
     }
 
@@ -235,6 +246,8 @@ pub struct BindOptions {
     pub create_directory: bool,
     /// Only the mount itself, not those below it.
     pub non_recursive: bool,
+    /// Refuse that where something is mounted below: for hosts that could not unmount it themselves.
+    pub keep_covered: bool,
     /// Keep the mount in its peer group, for `shared` and `slave`; it is made private otherwise. The source's mount must
     /// take part in what is asked for.
     pub propagation: Propagation,
@@ -261,7 +274,7 @@ fn bind_source(
     root: BorrowedFd<'_>,
     path: &Path,
     options: BindOptions,
-    myself: BorrowedFd<'_>,
+    myself: &Myself,
 ) -> Result<BindSource, BindError> {
     let failed = |source: io::Error| BindError::Open { path: path.to_owned(), source };
     let found = match resolve(root, path) {
@@ -270,6 +283,9 @@ fn bind_source(
         other => other.map_err(|error| failed(error.into()))?,
     };
     require_propagation(found.as_fd(), path, options.propagation, myself)?;
+    if options.non_recursive && options.keep_covered {
+        require_nothing_below(found.as_fd(), path, myself)?;
+    }
     detach(found.as_fd(), options).map_err(failed)
 }
 
@@ -278,7 +294,7 @@ fn require_propagation(
     found: BorrowedFd<'_>,
     path: &Path,
     propagation: Propagation,
-    myself: BorrowedFd<'_>,
+    myself: &Myself,
 ) -> Result<(), BindError> {
     let wanted = match propagation {
         Propagation::Private => return Ok(()),
@@ -286,8 +302,7 @@ fn require_propagation(
         Propagation::Slave => "shared or slave",
     };
     let failed = |source: io::Error| BindError::Open { path: path.to_owned(), source };
-    let id = statx(found, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).map_err(|error| failed(error.into()))?;
-    let (mount, fields) = mount_of(id.stx_mnt_id, myself).map_err(failed)?;
+    let (mount, fields) = myself.mount_of(found).map_err(failed)?;
     let shared = fields.iter().any(|field| field.starts_with("shared:"));
     let slave = fields.iter().any(|field| field.starts_with("master:"));
     if shared || (slave && propagation == Propagation::Slave) {
@@ -296,16 +311,13 @@ fn require_propagation(
     Err(BindError::NotShared { path: path.to_owned(), mount, wanted })
 }
 
-/// Where a mount is and its optional fields, from `mountinfo` (proc_pid_mountinfo(5)).
-fn mount_of(id: u64, myself: BorrowedFd<'_>) -> io::Result<(String, Vec<String>)> {
-    use std::io::Read;
-    let file = openat(myself, "mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let mut text = String::new();
-    std::fs::File::from(file).read_to_string(&mut text)?;
-    let line = text.lines().find(|line| line.split(' ').next().is_some_and(|field| field.parse() == Ok(id)));
-    let fields: Vec<&str> = line.ok_or(Errno::NOENT)?.split(' ').collect();
-    let optional = fields.iter().skip(6).take_while(|field| **field != "-").map(|field| (*field).to_owned());
-    Ok((fields.get(4).copied().unwrap_or_default().to_owned(), optional.collect()))
+/// What is mounted below a source may be there to hide something.
+fn require_nothing_below(found: BorrowedFd<'_>, path: &Path, myself: &Myself) -> Result<(), BindError> {
+    let below = myself.mount_below(found).map_err(|source| BindError::Open { path: path.to_owned(), source })?;
+    match below {
+        Some(mount) => Err(BindError::Covered { path: path.to_owned(), mount }),
+        None => Ok(()),
+    }
 }
 
 fn detach(found: BorrowedFd<'_>, options: BindOptions) -> io::Result<BindSource> {
@@ -377,6 +389,26 @@ pub(super) fn chroot_to(root: BorrowedFd<'_>) -> Result<(), EnterError> {
     change().map_err(|error| step("enter root")(error.into()))
 }
 
+/// Gives up, on this thread, what work on a host's or a container's files does not need. So the kernel shows the daemon
+/// no more of processes, in whatever `/proc` is there, than their own user may see.
+fn keep_to_files() -> Result<(), EnterError> {
+    let needed = CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::DAC_READ_SEARCH
+        | CapabilitySet::FOWNER
+        | CapabilitySet::FSETID
+        | CapabilitySet::MKNOD
+        | CapabilitySet::SETFCAP
+        | CapabilitySet::SYS_ADMIN
+        | CapabilitySet::SYS_RESOURCE;
+    let reduce = || {
+        let mut sets = rustix::thread::capabilities(None)?;
+        sets.effective &= needed;
+        rustix::thread::set_capabilities(None, sets)
+    };
+    reduce().map_err(|error| step("give up capabilities")(error.into()))
+}
+
 /// A container's root that is not mounted anywhere: an overlay, and binds inside it.
 #[derive(Debug)]
 pub struct PrivateRoot<'a> {
@@ -397,6 +429,7 @@ impl PrivateRoot<'_> {
         on_thread(|| {
             sys::process::unshare(libc::CLONE_NEWNS).map_err(step("make mount namespace"))?;
             self.mount().map_err(step("mount the container's root"))?;
+            keep_to_files()?;
             Ok(work())
         })
     }

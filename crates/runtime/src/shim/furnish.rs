@@ -189,7 +189,9 @@ fn ensure_within(root: BorrowedFd<'_>, path: &Path, kind: Kind, links: u32) -> i
     };
     match made {
         Ok(()) => resolve(root, &path.to_string_lossy()),
-        // Something is there although it could not be opened: a link to what is missing.
+        // Something is there although it could not be opened: a link to what is missing. One of /proc's, which is no
+        // path, may have come into being by our own opening of files.
+        Err(Errno::EXIST) if require_proc(parent_fd.as_fd()).is_ok() => Err(Errno::LOOP.into()),
         Err(Errno::EXIST) => {
             let link = readlinkat(&parent_fd, name, Vec::new())?;
             ensure_within(root, &normal(&parent.join(link.to_string_lossy().as_ref()).to_string_lossy()), kind, links)

@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use droste_runtime::lookup::{Identity, identify};
 use droste_runtime::plan::{Capabilities, Failure, FailureKind, Process, Rlimit, WindowSize};
 use droste_runtime::{sys, wire, words};
-use rustix::fs::{Mode, OFlags, Uid, fchown, open};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Uid, fchown, open, openat2};
 use rustix::io::Errno;
-use rustix::process::{chdir, ioctl_tiocsctty, setsid, umask};
+use rustix::process::{fchdir, ioctl_tiocsctty, setsid, umask};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -150,15 +150,14 @@ impl Ready<'_> {
     }
 }
 
-/// Enters the working directory, made if missing and allowed to.
+/// Enters the working directory, made if missing and allowed to. A magic link is none: it could lead to what this
+/// process still holds open.
 pub(crate) fn enter_directory(cwd: &str, make_in: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
-    match (chdir(cwd), make_in) {
+    match (change_directory(cwd), make_in) {
         (Ok(()), _) => Ok(()),
         (Err(Errno::NOENT), Some(root)) => {
             let directory = super::furnish::ensure_directory(root, cwd);
-            directory
-                .and_then(|directory| Ok(rustix::process::fchdir(directory)?))
-                .map_err(|error| bad_directory(cwd, &error))
+            directory.and_then(|directory| Ok(fchdir(directory)?)).map_err(|error| bad_directory(cwd, &error))
         }
         (Err(Errno::NOTDIR), Some(_)) => {
             let message = format!("Cannot mkdir: {cwd} is not a directory");
@@ -166,6 +165,12 @@ pub(crate) fn enter_directory(cwd: &str, make_in: Option<BorrowedFd<'_>>) -> Res
         }
         (Err(error), _) => Err(bad_directory(cwd, &error.into())),
     }
+}
+
+fn change_directory(cwd: &str) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = openat2(CWD, cwd, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
+    fchdir(directory)
 }
 
 fn bad_directory(cwd: &str, error: &io::Error) -> Failure {
