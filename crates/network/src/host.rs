@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::attach::{self, addresses_of};
 use crate::beside;
-use crate::bridge::{Bridge, HOST_PREFIX, check_ifname};
+use crate::bridge::{Bridge, check_ifname};
 use crate::endpoint::{Attached, Endpoint, Uplink};
 use crate::error::{NetworkError, Result};
 use crate::firewall::{self, Desired, Entry, Ledger, Publication};
@@ -27,7 +27,7 @@ use crate::netlink::uapi::NFPROTO_INET;
 use crate::nft::{self, Batch};
 use crate::parent::{self, Parent};
 use crate::ports::{PortRequest, PortReservation, PortTable};
-use crate::survey::{is_everywhere, refuse_overlap, used_subnets};
+use crate::survey::{is_everywhere, leftovers, refuse_overlap, used_subnets};
 
 /// The network of one host.
 #[derive(Debug)]
@@ -218,12 +218,21 @@ impl HostNetwork {
         if state.generation == Some(now) {
             return Ok(false);
         }
-        let sound = self.is_sound(&state, Elements::Exactly)?;
-        if !sound {
-            self.replace(&mut state)?;
+        // From here on only our own commits are counted: whatever others do meanwhile is seen the next time.
+        state.generation = Some(now);
+        let put_right = self.put_right(&mut state);
+        if put_right.is_err() {
+            state.generation = None;
         }
-        self.admit(&mut state)?;
-        state.generation = Some(self.filter("read the generation", nft::generation)?);
+        put_right
+    }
+
+    fn put_right(&self, state: &mut State) -> Result<bool> {
+        let sound = self.is_sound(state, Elements::Exactly)?;
+        if !sound {
+            self.replace(state)?;
+        }
+        self.admit(state)?;
         Ok(!sound)
     }
 
@@ -433,19 +442,4 @@ fn is_as_desired(socket: &mut Socket, table: &str, desired: &Desired, elements: 
         }
     }
     Ok(true)
-}
-
-/// The links of ours that are not wanted: ends of endpoints first, then bridges and parents.
-fn leftovers(links: &[Link], mark: &str, wanted: &Wanted) -> Vec<String> {
-    let bridges: Vec<&Link> = links.iter().filter(|l| l.kind == "bridge" && l.alias == mark).collect();
-    let is_orphan = |l: &Link| l.kind == "veth" && l.master.is_none() && l.name.len() == HOST_PREFIX.len() + 12;
-    let used = |l: &&Link| wanted.bridges.iter().any(|w| w.name == l.name);
-    let is_port =
-        |l: &Link| bridges.iter().copied().chain(links.iter().filter(used)).any(|b| Some(b.index) == l.master);
-    let ours = |l: &&Link| l.name.starts_with(HOST_PREFIX) && (is_port(l) || is_orphan(l));
-    let ends = links.iter().filter(ours).filter(|l| !wanted.host_ifnames.contains(&l.name));
-    let is_wanted =
-        |l: &Link| wanted.bridges.iter().any(|w| w.name == l.name) || wanted.parents.iter().any(|w| w.name == l.name);
-    let marked = links.iter().filter(|l| parent::is_ours(l, mark) || (l.kind == "bridge" && l.alias == mark));
-    ends.chain(marked.filter(|l| !is_wanted(l))).map(|l| l.name.clone()).collect()
 }

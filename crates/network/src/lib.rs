@@ -28,6 +28,7 @@ mod parent;
 mod ports;
 mod relay;
 mod survey;
+mod watch;
 
 pub use attach::set_default_routes;
 pub use bridge::{Bridge, BridgeSubnet, GatewayMode, host_ifname};
@@ -46,3 +47,4 @@ pub use parent::Parent;
 pub use ports::{PortRequest, PortReservation, PortTarget};
 pub use relay::Relay;
 pub use survey::{addresses, default_gateway, interface_stats, links, routes};
+pub use watch::{forget_changes, watch_rules};

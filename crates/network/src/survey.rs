@@ -1,15 +1,18 @@
-//! What a namespace has: links, addresses, routes, and so the subnets that are in use.
+//! What a namespace has: links, addresses, routes, and so the subnets that are in use and what is left of ours.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::bridge::HOST_PREFIX;
 use crate::error::{NetworkError, Result};
+use crate::host::Wanted;
 use crate::ipam::{self, Family};
 use crate::link::{self, Link, LinkAddress, Route};
 use crate::namespace::Namespace;
 use crate::netlink::Socket;
+use crate::parent;
 
 /// The links of a namespace, `lo` among them, with their counters.
 pub fn links(namespace: &Namespace) -> Result<Vec<Link>> {
@@ -76,4 +79,19 @@ pub(crate) fn refuse_overlap(used: &[IpNet], subnet: IpNet) -> Result<()> {
         Some(taken) => Err(NetworkError::Overlap { subnet, taken }),
         None => Ok(()),
     }
+}
+
+/// The links of ours that are not wanted: ends of endpoints first, then bridges and parents.
+pub(crate) fn leftovers(links: &[Link], mark: &str, wanted: &Wanted) -> Vec<String> {
+    let bridges: Vec<&Link> = links.iter().filter(|l| l.kind == "bridge" && l.alias == mark).collect();
+    let is_orphan = |l: &Link| l.kind == "veth" && l.master.is_none() && l.name.len() == HOST_PREFIX.len() + 12;
+    let used = |l: &&Link| wanted.bridges.iter().any(|w| w.name == l.name);
+    let is_port =
+        |l: &Link| bridges.iter().copied().chain(links.iter().filter(used)).any(|b| Some(b.index) == l.master);
+    let ours = |l: &&Link| l.name.starts_with(HOST_PREFIX) && (is_port(l) || is_orphan(l));
+    let ends = links.iter().filter(ours).filter(|l| !wanted.host_ifnames.contains(&l.name));
+    let is_wanted =
+        |l: &Link| wanted.bridges.iter().any(|w| w.name == l.name) || wanted.parents.iter().any(|w| w.name == l.name);
+    let marked = links.iter().filter(|l| parent::is_ours(l, mark) || (l.kind == "bridge" && l.alias == mark));
+    ends.chain(marked.filter(|l| !is_wanted(l))).map(|l| l.name.clone()).collect()
 }

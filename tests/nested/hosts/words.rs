@@ -97,6 +97,27 @@ fn ports_are_its_own() {
 }
 
 #[test]
+fn rules_that_somebody_flushes_are_put_right() {
+    let e = Engine::shared();
+    let (_c, h) = host(e, json!({}));
+    for engine in [e, &h] {
+        let mut body = sh_with("nc -ll -p 80 -e echo here & echo up; wait", json!({"PortBindings": {"80/tcp": [{"HostIp": "127.0.0.1"}]}}));
+        body["ExposedPorts"] = json!({"80/tcp": {}});
+        let c = engine.run(body);
+        c.await_log("up");
+        let port = c.inspect()["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"].as_str().unwrap().parse().unwrap();
+        let comes = || while !engine.read_port("127.0.0.1", port).is_ok_and(|text| text == "here\n") {};
+        comes();
+        // Again after the first time: each change is noticed.
+        for _ in 0..2 {
+            let flushed = engine.in_netns(|| std::process::Command::new("nft").args(["flush", "ruleset"]).status().unwrap());
+            assert!(flushed.success());
+            comes();
+        }
+    }
+}
+
+#[test]
 fn its_bridge_does_not_overlap_its_own_network() {
     let e = Engine::shared();
     let (_c, h) = host(e, json!({}));

@@ -56,6 +56,7 @@ impl Networks {
             return self.isolated();
         }
         let open = self.open(host)?;
+        self.guard(&open);
         if let Err(error) = open.verify() {
             tracing::warn!(%error, "the firewall rules could not be verified");
         }

@@ -115,6 +115,7 @@ impl Networks {
         // The default bridge has its subnet before others choose theirs.
         let default = self.find("bridge")?;
         let open = self.ensure(host, settings, &default)?;
+        self.guard(&open);
         let changing = lock(&self.changing);
         if self.named(&name).is_some() {
             return Err(Error::conflict(format!("network with name {name} already exists")));

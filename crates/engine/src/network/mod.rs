@@ -13,6 +13,7 @@ mod names;
 mod one;
 mod ports;
 mod views;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ pub(crate) use self::attachment::{Attachment, Wish};
 pub(crate) use self::connect::check_request;
 pub(crate) use self::names::shown_names;
 pub(crate) use self::one::Network;
+use self::watch::Guard;
 use crate::error::{Error, Result};
 use crate::host::HostState;
 use crate::record::{Driver, HostRecord, NetworkRecord};
@@ -47,6 +49,7 @@ pub(crate) const SETTING_UP: &str = "failed to set up container networking: ";
 pub(crate) struct Networks {
     table: Mutex<Table>,
     open: Mutex<Option<Arc<HostNetwork>>>,
+    guard: Mutex<Option<Guard>>,
     /// Held while a network is made or removed, so that two never choose the same subnet.
     changing: Mutex<()>,
     seed: String,
@@ -72,6 +75,7 @@ impl Networks {
         let networks = Self {
             table: Mutex::default(),
             open: Mutex::default(),
+            guard: Mutex::default(),
             changing: Mutex::default(),
             seed: record.engine_id.clone(),
         };
@@ -152,6 +156,7 @@ impl Networks {
 
     /// Lets go of the host's namespace: with it goes all that was made in it.
     pub(crate) fn close(&self) {
+        *lock(&self.guard) = None;
         *lock(&self.open) = None;
         for network in self.all() {
             network.live().made = false;
@@ -167,6 +172,19 @@ impl Networks {
         let made = Arc::new(network_of(host)?);
         *open = Some(Arc::clone(&made));
         Ok(made)
+    }
+
+    /// From now on rules that somebody else changes are put right. Not before it is known what belongs there: a guard
+    /// would take the rules of what an earlier daemon left for somebody else's.
+    fn guard(&self, open: &Arc<HostNetwork>) {
+        let mut guard = lock(&self.guard);
+        if guard.is_some() {
+            return;
+        }
+        match Guard::start(open) {
+            Ok(started) => *guard = Some(started),
+            Err(error) => tracing::warn!(%error, "changes of the firewall rules are noticed at starts alone"),
+        }
     }
 
     /// Makes a network's bridge, or what else its containers hang on, unless that is done. Blocking.
@@ -227,7 +245,9 @@ impl Networks {
         for attachment in attachments {
             attachment.tell_wanted(&mut wanted);
         }
-        open.reconcile(&wanted).map_err(|error| failed(&error))
+        open.reconcile(&wanted).map_err(|error| failed(&error))?;
+        self.guard(&open);
+        Ok(())
     }
 
     /// The bridge that the settings name, or the one that an earlier daemon made, or one in a free subnet.
