@@ -5,6 +5,7 @@
 mod kernel;
 mod list;
 mod paths;
+mod routes;
 
 use droste_test_support::container::sh_with;
 use droste_test_support::image::BASE;

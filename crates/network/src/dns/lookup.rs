@@ -39,15 +39,14 @@ pub fn look_up(name: &str, hosts: &str, resolv_conf: &str) -> io::Result<Vec<IpA
     }
     let conf = ResolvConf::parse(resolv_conf);
     let servers = servers(&conf);
-    let mut last = not_found();
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("lookup {name}: {error}"));
     for candidate in candidates(name, &conf) {
-        match ask_all(&candidate, &servers) {
-            Ok(addresses) if addresses.is_empty() => {}
-            Ok(addresses) => return Ok(addresses),
-            Err(error) => last = error,
+        let addresses = ask_all(&candidate, &servers).map_err(failed)?;
+        if !addresses.is_empty() {
+            return Ok(addresses);
         }
     }
-    Err(io::Error::new(last.kind(), format!("lookup {name}: {last}")))
+    Err(failed(not_found()))
 }
 
 fn not_found() -> io::Error {
@@ -99,11 +98,17 @@ fn ask_all(name: &str, servers: &[SocketAddr]) -> io::Result<Vec<IpAddr>> {
         for server in servers {
             match ask(name, *server) {
                 Ok(addresses) => return Ok(addresses),
+                Err(error) if is_silence(&error) => {}
                 Err(error) => last = error,
             }
         }
     }
     Err(last)
+}
+
+/// What a wait that was in vain ends with.
+fn is_silence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 fn ask(name: &str, server: SocketAddr) -> io::Result<Vec<IpAddr>> {
