@@ -49,7 +49,7 @@ fn no_module_of_a_hosts_is_loaded() {
     let (c, h) = host(e, json!({}));
     inside(
         &c,
-        "mkdir -p /etc/docker/plugins && echo 'hosts: evil' > /etc/nsswitch.conf && echo 127.0.0.1 registry.test >> /etc/hosts \
+        "echo nameserver 127.0.0.1 > /etc/resolv.conf && mkdir -p /etc/docker/plugins && echo 'hosts: evil' > /etc/nsswitch.conf && echo 127.0.0.1 registry.test >> /etc/hosts \
          && echo tcp://registry.test:5001 > /etc/docker/plugins/far.spec && echo tcp://nowhere.test:5001 > /etc/docker/plugins/lost.spec",
     );
     let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();

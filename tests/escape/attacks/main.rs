@@ -2,8 +2,11 @@
 //! what it tries and what stops it; `list` holds the two together.
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
+mod fields;
+mod floor;
 mod kernel;
 mod list;
+mod measure;
 mod paths;
 mod routes;
 
