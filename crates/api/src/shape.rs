@@ -3,10 +3,14 @@
 //! Each edit stands for one line of Docker's API changelog.
 
 use crate::ApiVersion;
-use crate::wire::{ContainerInspect, ContainerSummary, DiskUsage, EventMessage, ImageInspect, ImageSummary};
+use crate::wire::{ContainerInspect, ContainerSummary, DiskUsage, EventMessage, ImageInspect, ImageSummary, Info};
 
 /// `GET /containers/{id}/json`, as JSON.
-pub fn container(inspect: ContainerInspect, version: ApiVersion) -> serde_json::Value {
+pub fn container(mut inspect: ContainerInspect, version: ApiVersion) -> serde_json::Value {
+    if version.below(45) {
+        // 1.45: "Aliases no longer has the container's short id".
+        add_short_id_to_aliases(&mut inspect);
+    }
     // Every key of these shapes is a string, so they always serialise.
     let mut json = serde_json::to_value(inspect).unwrap_or_default();
     if version.at_least(52) {
@@ -35,6 +39,18 @@ pub fn container(inspect: ContainerInspect, version: ApiVersion) -> serde_json::
     json
 }
 
+/// On the networks that were made by users; the predefined ones know no aliases.
+fn add_short_id_to_aliases(inspect: &mut ContainerInspect) {
+    let Some(short) = inspect.id.get(..12).map(str::to_owned) else { return };
+    for (name, endpoint) in &mut inspect.network_settings.networks {
+        let aliases = endpoint.aliases.get_or_insert_default();
+        if matches!(name.as_str(), "bridge" | "host" | "none") || aliases.contains(&short) {
+            continue;
+        }
+        aliases.push(short.clone());
+    }
+}
+
 fn remove(object: &mut serde_json::Value, keys: &[&str]) {
     if let Some(members) = object.as_object_mut() {
         members.retain(|key, _| !keys.contains(&key.as_str()));
@@ -60,6 +76,9 @@ pub fn container_summary(mut summary: ContainerSummary, version: ApiVersion) -> 
 
 /// An entry of `GET /images/json`.
 pub fn image_summary(mut summary: ImageSummary, version: ApiVersion) -> ImageSummary {
+    if version.below(43) {
+        summary.repo_digests = summary.repo_digests.filter(|digests| !digests.is_empty());
+    }
     if version.below(44) {
         // 1.44: "VirtualSize is no longer included"; until then the number of containers was not counted.
         summary.virtual_size = summary.size;
@@ -79,7 +98,6 @@ pub fn image(mut inspect: ImageInspect, version: ApiVersion) -> serde_json::Valu
     }
     if version.below(45) {
         // 1.45: "Container and ContainerConfig are no longer included".
-        inspect.container = Some(String::new());
         inspect.container_config = Some(Default::default());
     }
     if version.below(48) {
@@ -91,6 +109,9 @@ pub fn image(mut inspect: ImageInspect, version: ApiVersion) -> serde_json::Valu
         inspect.docker_version = None;
     }
     let mut json = serde_json::to_value(inspect).unwrap_or_default();
+    if version.below(50) {
+        add_what_only_containers_have(&mut json["Config"]);
+    }
     if version.at_least(52) {
         // 1.52: "empty fields of Config are omitted".
         if let Some(config) = json["Config"].as_object_mut() {
@@ -98,6 +119,17 @@ pub fn image(mut inspect: ImageInspect, version: ApiVersion) -> serde_json::Valu
         }
     }
     json
+}
+
+/// 1.50: "Config no longer has Hostname, Domainname, AttachStdin, …, which are never set in images".
+fn add_what_only_containers_have(config: &mut serde_json::Value) {
+    let Some(members) = config.as_object_mut() else { return };
+    for flag in ["AttachStderr", "AttachStdin", "AttachStdout", "OpenStdin", "StdinOnce", "Tty"] {
+        members.insert(flag.to_owned(), false.into());
+    }
+    for text in ["Domainname", "Hostname", "Image"] {
+        members.insert(text.to_owned(), "".into());
+    }
 }
 
 fn is_empty(value: &serde_json::Value) -> bool {
@@ -122,8 +154,44 @@ pub fn event(mut event: EventMessage, version: ApiVersion) -> EventMessage {
     event
 }
 
+/// `GET /info`, as JSON.
+pub fn info(info: Info, version: ApiVersion) -> serde_json::Value {
+    use serde_json::Value;
+    let mut json = serde_json::to_value(info).unwrap_or_default();
+    if version.below(42) {
+        // 1.42: "KernelMemory has been removed".
+        json["KernelMemory"] = json["MemoryLimit"].clone();
+    }
+    if version.below(47) {
+        // 1.47: "AllowNondistributableArtifactsCIDRs and …Hostnames have been removed".
+        for key in ["AllowNondistributableArtifactsCIDRs", "AllowNondistributableArtifactsHostnames"] {
+            json["RegistryConfig"][key] = Value::Null;
+        }
+    }
+    if version.below(49) {
+        // 1.49: "FirewallBackend", and "Expected has been removed from the commits".
+        remove(&mut json, &["FirewallBackend"]);
+        json["RuncCommit"]["Expected"] = json["RuncCommit"]["ID"].clone();
+    }
+    if version.below(50) {
+        // 1.50: "BridgeNfIptables and BridgeNfIp6tables have been removed".
+        for key in ["BridgeNfIptables", "BridgeNfIp6tables"] {
+            json[key] = Value::Bool(false);
+        }
+    }
+    json
+}
+
 /// `GET /system/df`, as JSON.
-pub fn disk_usage(usage: DiskUsage, version: ApiVersion) -> serde_json::Value {
+pub fn disk_usage(mut usage: DiskUsage, version: ApiVersion) -> serde_json::Value {
+    for image in usage.images.iter_mut().flatten() {
+        // As in lists of images, but for the number of containers, which was always counted here.
+        image.virtual_size = if version.below(44) { image.size } else { 0 };
+        image.repo_digests = image.repo_digests.take().filter(|digests| !digests.is_empty());
+    }
+    usage.containers = usage
+        .containers
+        .map(|containers| containers.into_iter().map(|container| container_summary(container, version)).collect());
     let mut totals = serde_json::Map::new();
     if version.at_least(52) {
         // 1.52: "ImageUsage, ContainerUsage, VolumeUsage and BuildCacheUsage" take the place of the lists.
@@ -194,6 +262,7 @@ mod tests {
             image(inspect, version)["Config"].as_object().unwrap().len()
         };
         assert_eq!((config(old), config(new)), (8, 0));
+        assert_eq!(config(ApiVersion::new(1, 49)), 17);
     }
 
     #[test]
@@ -202,6 +271,12 @@ mod tests {
         let old = sized(ApiVersion::new(1, 43));
         assert_eq!((old.virtual_size, old.containers), (7, -1));
         assert_eq!(sized(crate::version::CURRENT).virtual_size, 0);
+        let keys = |version| {
+            let info = info(Info::default(), ApiVersion::new(1, version));
+            ["BridgeNfIptables", "KernelMemory", "FirewallBackend"].map(|key| info.get(key).is_some())
+        };
+        assert_eq!(keys(41), [true, true, false]);
+        assert_eq!(keys(51), [false, false, true]);
         assert!(disk_usage(DiskUsage::default(), ApiVersion::new(1, 51)).get("Images").is_some());
         assert!(disk_usage(DiskUsage::default(), ApiVersion::new(1, 53)).get("Images").is_none());
     }

@@ -445,6 +445,8 @@ fn runtime_name(asked: &str, settings: &Settings) -> Result<String> {
     match name {
         "" | crate::oci::OWN => Ok(crate::oci::OWN.to_owned()),
         name if settings.runtimes.contains_key(name) => Ok(name.to_owned()),
+        // Docker's own names for the runtime that is there without being configured.
+        "runc" | "io.containerd.runc.v2" => Ok(crate::oci::OWN.to_owned()),
         name => Err(Error::invalid(format!("unknown or invalid runtime name: {name}"))),
     }
 }

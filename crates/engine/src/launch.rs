@@ -260,7 +260,11 @@ impl Engine {
             _ => None,
         };
         if let Some(name) = shared {
-            let other = host.target(&name)?.container().record().config.clone();
+            let other = host.target(&name).map_err(|error| match error {
+                Error::NotFound(_) => Error::internal(format!("joining network namespace of container: {error}")),
+                other => other,
+            })?;
+            let other = other.container().record().config.clone();
             let mut record = container.record();
             record.config.hostname = other.hostname;
             record.config.domainname = other.domainname;

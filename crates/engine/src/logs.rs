@@ -23,8 +23,18 @@ const LINES_AHEAD: usize = 64;
 const LOCAL_SIZE: u64 = 20_000_000;
 const LOCAL_FILES: u32 = 5;
 
-const JSON_FILE_OPTIONS: [&str; 9] =
-    ["max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag", "mode"];
+const JSON_FILE_OPTIONS: [&str; 10] = [
+    "max-size",
+    "max-file",
+    "compress",
+    "labels",
+    "labels-regex",
+    "env",
+    "env-regex",
+    "tag",
+    "mode",
+    "max-buffer-size",
+];
 const LOCAL_OPTIONS: [&str; 5] = ["max-size", "max-file", "compress", "mode", "max-buffer-size"];
 
 /// Refuses options that a driver does not have, or that make no sense.
@@ -43,11 +53,36 @@ pub(crate) fn check_options(driver: &str, options: &BTreeMap<String, String>) ->
     if let Some(files) = options.get("max-file") {
         let count = files.parse::<u32>().ok().filter(|count| *count > 0);
         count.ok_or_else(|| Error::invalid(format!("invalid value for max-file: {files:?}, a positive number")))?;
-        if driver == "json-file" && files != "1" && !options.contains_key("max-size") {
-            return Err(Error::invalid("max-file cannot be more than 1 when max-size is not set"));
-        }
     }
-    Ok(())
+    if let Some(compress) = options.get("compress").filter(|text| boolean(text).is_none()) {
+        return Err(Error::invalid(format!("invalid value for compress: {compress:?}, true or false")));
+    }
+    check_mode(options)
+}
+
+/// The shim writes to a file and keeps no lines back, so it never waits for a reader and both modes do the same.
+fn check_mode(options: &BTreeMap<String, String>) -> Result<()> {
+    let mode = options.get("mode").map_or("", String::as_str);
+    if !matches!(mode, "" | "blocking" | "non-blocking") {
+        return Err(Error::invalid(format!("logger: logging mode not supported: {mode}")));
+    }
+    let Some(size) = options.get("max-buffer-size") else { return Ok(()) };
+    if mode != "non-blocking" {
+        return Err(Error::invalid("logger: max-buffer-size option is only supported with 'mode=non-blocking'"));
+    }
+    match bytes(size) {
+        Some(_) => Ok(()),
+        None => Err(Error::invalid(format!("error parsing option max-buffer-size: invalid size: '{size}'"))),
+    }
+}
+
+/// A truth as Go writes it.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// A size such as `10m`, `512k`, `1g`, `4096`, in bytes.
@@ -88,7 +123,7 @@ pub(crate) fn plan(record: &ContainerRecord, folder: &Path) -> Option<LogPlan> {
         path: path.to_string_lossy().into_owned(),
         max_size,
         max_file: max_file.unwrap_or(if local { LOCAL_FILES } else { 1 }),
-        compress: options.get("compress").map_or(local, |compress| compress == "true"),
+        compress: options.get("compress").map_or(local, |compress| boolean(compress) == Some(true)),
         attrs: attributes(record),
     })
 }
@@ -210,7 +245,9 @@ mod tests {
             check_options(driver, &options)
         };
         assert!(check("json-file", &[("max-size", "10m"), ("max-file", "3"), ("labels", "a,b")]).is_ok());
-        assert!(check("json-file", &[("max-file", "3")]).is_err());
+        assert!(check("json-file", &[("max-file", "3")]).is_ok());
+        assert!(check("json-file", &[("compress", "x")]).is_err());
+        assert!(check("local", &[("mode", "non-blocking"), ("max-buffer-size", "4m")]).is_ok());
         assert!(check("json-file", &[("max-size", "ten")]).is_err());
         assert_eq!(
             check("local", &[("labels", "a")]).unwrap_err().to_string(),

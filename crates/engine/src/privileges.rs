@@ -165,6 +165,9 @@ fn named(on_host: &str, in_container: &str, access: Access) -> Result<Vec<(Devic
     if at(Path::new(on_host)).map_err(missing)?.is_dir() {
         let mut below = Vec::new();
         collect(Path::new(on_host), &mut below);
+        if below.is_empty() {
+            return Err(not_a_device());
+        }
         let moved = below.into_iter().filter_map(|(node, _)| {
             let rest = node.path.strip_prefix(on_host)?.to_owned();
             Some((DeviceNode { path: format!("{in_container}{rest}"), ..node }, access))

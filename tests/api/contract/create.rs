@@ -175,6 +175,23 @@ fn host_config_is_checked() {
     expect!(refused(json!({"ShmSize": -1})), 400, ".message" == "SHM size can not be less than 0");
     expect!(refused(json!({"LogConfig": {"Type": "nope"}})), 400, ".message" == "error looking up logging plugin nope: plugin \"nope\" not found");
     expect!(refused(json!({"LogConfig": {"Type": "json-file", "Config": {"nope": "1"}}})), 400, ".message" == "unknown log opt 'nope' for json-file log driver");
+    expect!(refused(json!({"LogConfig": {"Type": "json-file", "Config": {"mode": "x"}}})), 400, ".message" == "logger: logging mode not supported: x");
+    expect!(
+        refused(json!({"LogConfig": {"Type": "json-file", "Config": {"max-buffer-size": "1m"}}})),
+        400,
+        ".message" == "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
+    );
+    expect!(
+        refused(json!({"LogConfig": {"Type": "local", "Config": {"mode": "non-blocking", "max-buffer-size": "x"}}})),
+        400,
+        ".message" == "error parsing option max-buffer-size: invalid size: 'x'"
+    );
+    expect!(
+        refused(json!({"Mounts": [{"Type": "volume", "Target": "/b", "ReadOnly": true}]})),
+        400,
+        ".message" == "invalid mount config for type \"volume\": must not set ReadOnly mode when using anonymous volumes"
+    );
+    expect!(refused(json!({"Memory": 1.5})), 400, ".message" has "cannot unmarshal number 1.5 into Go struct field .HostConfig.Memory of type int64");
     expect!(refused(json!({"Runtime": "nope"})), 400, ".message" == "unknown or invalid runtime name: nope");
     expect!(refused(json!({"VolumesFrom": ["nope"]})), 400 | 404, ".message" has "No such container: nope");
     expect!(refused(json!({"PortBindings": {"80/tcp": [{"HostPort": "x"}]}})), 400, ".message" == "invalid port specification: \"x\"");
@@ -197,6 +214,24 @@ fn config_is_checked() {
     expect!(refused(json!({"Cmd": ["true"], "Healthcheck": {"Interval": 1}})), 400, ".message" == "Interval in Healthcheck cannot be less than 1ms");
     expect!(refused(json!({"Cmd": ["true"], "Healthcheck": {"Retries": -1}})), 400, ".message" == "Retries in Healthcheck cannot be negative");
     expect!(refused(json!({"Cmd": ["true"], "Hostname": "x", "HostConfig": {"UTSMode": "host"}})), 400, ".message" has "conflicting options: hostname and the UTS mode");
+}
+
+#[test]
+fn what_is_left_out_is_told() {
+    let e = Engine::shared();
+    let body = json!({"Image": BASE, "Cmd": ["true"], "HostConfig": {"NetworkMode": "host", "PortBindings": {"80/tcp": [{"HostPort": "1"}]}}});
+    let reply = e.request("POST", "/containers/create").json(&body).send();
+    expect!(reply, 201, ".Warnings" == ["Published ports are discarded when using host network mode"]);
+    drop(Container::adopt(e, reply.json()["Id"].as_str().unwrap()));
+}
+
+#[test]
+fn dockers_own_runtime_is_known_by_its_name() {
+    let e = Engine::shared();
+    for name in ["runc", "io.containerd.runc.v2"] {
+        let c = e.run(droste_test_support::container::sh_with("exit 3", json!({"Runtime": name})));
+        assert_eq!(c.wait(), 3, "{name}");
+    }
 }
 
 #[test]

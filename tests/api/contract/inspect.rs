@@ -136,6 +136,43 @@ fn system() {
 }
 
 #[test]
+fn older_versions_have_their_shapes() {
+    use droste_test_support::image::BASE;
+    let e = Engine::shared();
+    let c = e.run(idle());
+    t!(e, GET "~/v1.49/images/{BASE}/json", 200, ".Config.Hostname" == "", ".Config.AttachStdin" == false, ".VirtualSize" is absent);
+    t!(e, GET "~/v1.50/images/{BASE}/json", 200, ".Config.Hostname" is absent, ".Config.AttachStdin" is absent);
+    t!(e, GET "~/v1.44/images/{BASE}/json", 200, ".ContainerConfig.Image" == "", ".Container" is absent);
+    t!(e, GET "~/v1.43/images/{BASE}/json", 200, ".VirtualSize" is positive);
+    t!(e, GET "~/v1.41/info", 200, ".KernelMemory" is bool, ".BridgeNfIptables" is bool, ".FirewallBackend" is absent);
+    t!(e, GET "~/v1.46/info", 200, ".KernelMemory" is absent, ".RegistryConfig.AllowNondistributableArtifactsCIDRs" is null);
+    t!(e, GET "~/v1.49/info", 200, ".BridgeNfIp6tables" is bool, ".FirewallBackend.Driver" is string, ".RuncCommit.Expected" is absent);
+    t!(e, GET "~/v1.50/info", 200, ".BridgeNfIptables" is absent, ".Plugins.Network" has "macvlan", ".Plugins.Network" has "ipvlan");
+    t!(e, GET "~/v1.51/system/df", 200, ".Containers.0.Id" is id, ".Containers.0.Health" is absent, ".Images.0.VirtualSize" is absent);
+    t!(e, GET "~/v1.43/system/df", 200, ".Images.0.VirtualSize" is positive);
+    drop(c);
+}
+
+#[test]
+fn aliases_had_the_short_id_once() {
+    use droste_test_support::Container;
+    use droste_test_support::image::BASE;
+    let e = Engine::shared();
+    let name = format!("aliases-{}", std::process::id());
+    let network = t!(e, POST "/networks/create" {"Name": name}, 201).json()["Id"].clone();
+    let body = json!({"Image": BASE, "Cmd": ["true"], "HostConfig": {"NetworkMode": name},
+        "NetworkingConfig": {"EndpointsConfig": {(name.clone()): {"Aliases": ["al"]}}}});
+    let made = e.request("POST", "/containers/create").json(&body).send();
+    let c = Container::adopt(e, made.json()["Id"].as_str().unwrap());
+    let aliases = |version: &str| t!(e, GET "~/{version}/containers/{c}/json", 200).json()["NetworkSettings"]["Networks"][&name]["Aliases"].clone();
+    assert_eq!(aliases("v1.44"), json!(["al", c.id[..12]]));
+    assert_eq!(aliases("v1.45"), json!(["al"]));
+    drop(c);
+    let network = network.as_str().unwrap();
+    t!(e, DELETE "/networks/{network}", 204);
+}
+
+#[test]
 fn events() {
     let e = Engine::shared();
     let c = e.run(sh("true"));

@@ -165,6 +165,13 @@ fn modes() {
 }
 
 #[test]
+fn a_network_of_nobody_is_not_joined() {
+    let e = Engine::shared();
+    let c = e.create(sh_with("true", json!({"NetworkMode": "container:nope"})));
+    t!(e, POST "/containers/{c}/start", 500, ".message" == "joining network namespace of container: No such container: nope");
+}
+
+#[test]
 fn joined_networks() {
     let e = Engine::shared();
     let c = server(e, "shared", json!({}));
@@ -225,6 +232,9 @@ fn names_of_links_and_aliases_are_kept() {
     let c = e.run(body);
     t!(e, GET "/containers/{c}/json", 200, ".NetworkSettings.Networks.bridge.MacAddress" == "02:42:ac:11:aa:bb");
     assert!(c.exec(&["cat", "/sys/class/net/eth0/address"]).out.starts_with("02:42:ac:11:aa:bb"));
+    t!(e, GET "/containers/{c}/json", 200, ".Config.MacAddress" == "02:42:ac:11:aa:bb");
+    let linked = e.create(sh_with("true", json!({"Links": [format!("{}:other", c.name)]})));
+    t!(e, GET "/containers/{linked}/json", 200, ".HostConfig.Links" == [(format!("/{}:/{}/other", c.name, linked.name))]);
     let plain = e.create(sh("true"));
     t!(e, GET "/containers/{plain}/json", 200, ".NetworkSettings.Networks.bridge.IPAddress" == "", ".NetworkSettings.Networks.bridge.Links" == null);
 }

@@ -72,7 +72,8 @@ fn found_type(found: Unexpected<'_>) -> String {
     match found {
         Unexpected::Bool(_) => "bool".to_owned(),
         Unexpected::Signed(n) if n < 0 => format!("number {n}"),
-        Unexpected::Unsigned(_) | Unexpected::Signed(_) | Unexpected::Float(_) => "number".to_owned(),
+        Unexpected::Float(n) => format!("number {n}"),
+        Unexpected::Unsigned(_) | Unexpected::Signed(_) => "number".to_owned(),
         Unexpected::Str(_) => "string".to_owned(),
         Unexpected::Seq => "array".to_owned(),
         Unexpected::Map => "object".to_owned(),

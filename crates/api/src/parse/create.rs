@@ -43,6 +43,9 @@ pub fn create(body: &[u8], query: &Query, version: ApiVersion) -> Result<Parsed>
     // Nought and less say at creation what saying nothing says; an update keeps them apart.
     host.resources.pids_limit = host.resources.pids_limit.filter(|limit| *limit > 0);
     conflicts(&config, &host)?;
+    if host.network_mode == NetworkMode::Host && host.port_bindings.as_ref().is_some_and(|ports| !ports.is_empty()) {
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
+    }
     let endpoints = extras.networking_config.and_then(|networks| networks.endpoints_config).unwrap_or_default();
     let networks = networks::endpoints(endpoints)?;
     Ok(Parsed { request: CreateContainer { name, platform, config, host, networks }, warnings })

@@ -173,9 +173,17 @@ fn check(wire: &wire::HostConfig) -> Result<()> {
         let text = "invalid Annotations: the empty string is not permitted as an annotation key";
         return Err(RequestError::invalid(text));
     }
+    if let Some(wrong) = wire.dns.iter().flatten().find(|address| !is_address(address)) {
+        return Err(RequestError::invalid(format!("bad nameserver address {wrong}: it is no IP address")));
+    }
     wire.extra_hosts.iter().flatten().try_for_each(|entry| extra_host(entry))?;
     wire.volumes_from.iter().flatten().try_for_each(|spec| volumes_from(spec))?;
     wire.links.iter().flatten().try_for_each(|link| self::link(link))
+}
+
+/// An IP address, perhaps with the zone that a link-local one needs.
+fn is_address(text: &str) -> bool {
+    text.split('%').next().is_some_and(|address| address.parse::<IpAddr>().is_ok())
 }
 
 fn extra_host(entry: &str) -> Result<()> {
@@ -247,6 +255,7 @@ mod tests {
     fn errors_are_dockers() {
         let policy = "invalid restart policy: ";
         for (json, message) in [
+            (r#"{"Dns":["::1","x"]}"#, "bad nameserver address x: it is no IP address".to_owned()),
             (
                 r#"{"RestartPolicy":{"Name":"weird"}}"#,
                 format!("{policy}unknown policy 'weird'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"),

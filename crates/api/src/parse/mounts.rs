@@ -104,6 +104,9 @@ fn volume_source(mount: &wire::Mount) -> Result<MountSource> {
     if mount.source.is_empty() && !options.subpath.is_empty() {
         return Err(mount_error("volume", "must not set Subpath when using anonymous volumes"));
     }
+    if mount.source.is_empty() && mount.read_only {
+        return Err(mount_error("volume", "must not set ReadOnly mode when using anonymous volumes"));
+    }
     if !is_local(&options.subpath) {
         return Err(mount_error("volume", "subpath must be a relative path within the volume"));
     }
@@ -155,6 +158,9 @@ fn tmpfs_source(mount: &wire::Mount) -> Result<MountSource> {
         return Err(mount_error("tmpfs", "field Source must not be specified"));
     }
     let options = mount.tmpfs_options.clone().unwrap_or_default();
+    if options.size_bytes < 0 {
+        return Err(mount_error("tmpfs", format!("invalid SizeBytes: {} is negative", options.size_bytes)));
+    }
     Ok(MountSource::Tmpfs {
         size: u64::try_from(options.size_bytes).ok().filter(|size| *size > 0),
         mode: Some(options.mode).filter(|mode| *mode != 0),

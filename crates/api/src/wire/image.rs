@@ -84,8 +84,6 @@ pub struct ImageInspect {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Descriptor>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub container_config: Option<super::config::ContainerConfig>,
     pub config: Option<ImageConfig>,
 }

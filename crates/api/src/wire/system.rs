@@ -108,6 +108,8 @@ pub struct Info {
     pub runc_commit: Commit,
     pub init_commit: Commit,
     pub security_options: Vec<String>,
+    /// What filters packets.
+    pub firewall_backend: FirewallInfo,
     #[serde(rename = "CDISpecDirs")]
     pub cdi_spec_dirs: Vec<String>,
     pub warnings: Option<Vec<String>>,
@@ -163,6 +165,14 @@ pub struct SwarmInfo {
 pub struct Commit {
     #[serde(rename = "ID")]
     pub id: String,
+}
+
+/// What filters packets.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct FirewallInfo {
+    /// `nftables`.
+    pub driver: String,
 }
 
 /// `POST /auth`, and `X-Registry-Auth` before base64.

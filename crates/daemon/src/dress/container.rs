@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use droste_api::wire::{
-    ContainerInspect, ContainerState, ContainerSummary, EndpointSettings, GraphDriver, Health, HealthProbe,
-    HealthSummary, HostConfigSummary, MountPoint, NetworkSettings, NetworkSettingsSummary, PortBinding, PortSummary,
-    ZERO_TIME,
+    ContainerConfig, ContainerInspect, ContainerState, ContainerSummary, EndpointSettings, GraphDriver, Health,
+    HealthProbe, HealthSummary, HostConfigSummary, MountPoint, NetworkSettings, NetworkSettingsSummary, PortBinding,
+    PortSummary, ZERO_TIME,
 };
 use droste_api::{echo, human};
 use droste_engine::view::{ContainerView, EndpointView, MountKind, MountView, OverlayView};
@@ -143,9 +143,15 @@ pub(crate) fn inspect(view: &ContainerView, sizes: Option<(u64, u64)>) -> Contai
         size_rw: sizes.map(|(written, _)| signed(written)),
         size_root_fs: sizes.map(|(_, whole)| signed(whole)),
         mounts: view.mounts.iter().map(mount_point).collect(),
-        config: echo::config(&view.config),
+        config: ContainerConfig { mac_address: asked_mac(view), ..echo::config(&view.config) },
         network_settings: network_settings(view),
     }
+}
+
+/// The MAC address that was asked for on the container's first network.
+fn asked_mac(view: &ContainerView) -> String {
+    let first = view.host.network_mode.network().and_then(|name| view.networks.get(name));
+    first.map(|endpoint| echo::endpoint(&endpoint.request).mac_address).unwrap_or_default()
 }
 
 fn state(view: &ContainerView) -> ContainerState {

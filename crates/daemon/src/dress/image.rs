@@ -54,7 +54,6 @@ pub(crate) fn inspect(view: &ImageView) -> ImageInspect {
             last_tag_time: view.last_tagged.map_or_else(|| ZERO_TIME.to_owned(), |at| at.to_string()),
         },
         descriptor: None,
-        container: None,
         container_config: None,
         config: Some(image_config(&config.config)),
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use droste_api::human;
 use droste_api::version::{CURRENT, OLDEST};
 use droste_api::wire::{
-    DiskUsage, IndexInfo, Info, PluginsInfo, RegistryConfig, RuntimeInfo, SwarmInfo, TreeNode, Version,
+    DiskUsage, FirewallInfo, IndexInfo, Info, PluginsInfo, RegistryConfig, RuntimeInfo, SwarmInfo, TreeNode, Version,
     VersionComponent, VersionPlatform,
 };
 use droste_engine::view::ContainerView;
@@ -88,7 +88,7 @@ pub(crate) fn info(view: droste_engine::Info) -> Info {
         driver_status: status.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         plugins: PluginsInfo {
             volume: words(&["local"]),
-            network: words(&["bridge", "host", "null"]),
+            network: words(&["bridge", "host", "ipvlan", "macvlan", "null"]),
             authorization: None,
             log: words(&["json-file", "local", "none"]),
         },
@@ -130,6 +130,7 @@ pub(crate) fn info(view: droste_engine::Info) -> Info {
         live_restore_enabled: true,
         init_binary: "droste".to_owned(),
         security_options: view.security_options,
+        firewall_backend: FirewallInfo { driver: "nftables".to_owned() },
         warnings: Some(view.warnings).filter(|warnings| !warnings.is_empty()),
         ..Info::default()
     }

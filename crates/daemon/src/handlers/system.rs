@@ -31,7 +31,7 @@ pub(crate) async fn version(_: Call) -> Result<Reply> {
 }
 
 pub(crate) async fn info(call: Call) -> Result<Reply> {
-    Ok(reply::json(&dress::system::info(call.host.info().await?)))
+    Ok(reply::json(&shape::info(dress::system::info(call.host.info().await?), call.version)))
 }
 
 pub(crate) async fn disk_usage(call: Call) -> Result<Reply> {

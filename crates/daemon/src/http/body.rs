@@ -8,12 +8,21 @@ use std::task::{Context, Poll, ready};
 use futures_util::{Stream, StreamExt};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::header::{EXPECT, HeaderMap};
 use tokio::sync::mpsc;
 
 pub(crate) use bytes::Bytes;
 
-/// A request's body.
-pub(crate) struct Body(Incoming);
+/// A request's body. What nobody has read when it is dropped is read and thrown away, up to a limit: a client that
+/// still sends would otherwise find its connection closed in place of an answer.
+pub(crate) struct Body {
+    incoming: Option<Incoming>,
+    /// Whether the client sends it unasked. One that waits for `100 Continue` may not send it at all.
+    unasked: bool,
+}
+
+/// The most that is read of a body that nobody wants; Go's servers have the same limit.
+const MOST_UNWANTED: usize = 256 << 10;
 
 /// Why a body could not be read whole.
 #[derive(Debug, thiserror::Error)]
@@ -30,14 +39,15 @@ pub(crate) enum BodyError {
 const UPLOAD_PIECES: usize = 8;
 
 impl Body {
-    pub(crate) fn new(incoming: Incoming) -> Self {
-        Self(incoming)
+    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap) -> Self {
+        Self { incoming: Some(incoming), unasked: !headers.contains_key(EXPECT) }
     }
 
     /// The whole body.
     pub(crate) async fn read(mut self, most: usize) -> Result<Vec<u8>, BodyError> {
         let mut bytes = Vec::new();
-        while let Some(frame) = self.0.frame().await {
+        let Some(incoming) = &mut self.incoming else { return Ok(bytes) };
+        while let Some(frame) = incoming.frame().await {
             if let Ok(data) = frame?.into_data() {
                 if bytes.len() + data.len() > most {
                     return Err(BodyError::TooLarge(most));
@@ -50,9 +60,34 @@ impl Body {
 
     /// The body as a reader for a blocking thread, and the work that feeds it. The reader ends with an error if the
     /// work is dropped before the body's end.
-    pub(crate) fn split(self) -> (Upload, impl Future<Output = ()> + Send) {
+    pub(crate) fn split(mut self) -> (Upload, impl Future<Output = ()> + Send + use<>) {
         let (send, receive) = mpsc::channel(UPLOAD_PIECES);
-        (Upload { pieces: receive, piece: Bytes::new(), ended: false }, feed(self.0, send))
+        let incoming = self.incoming.take();
+        let feeding = async move {
+            if let Some(incoming) = incoming {
+                feed(incoming, send).await;
+            }
+        };
+        (Upload { pieces: receive, piece: Bytes::new(), ended: false }, feeding)
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let unread =
+            self.incoming.take().filter(|incoming| self.unasked && !hyper::body::Body::is_end_stream(incoming));
+        if let (Some(incoming), Ok(runtime)) = (unread, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(throw_away(incoming));
+        }
+    }
+}
+
+async fn throw_away(mut incoming: Incoming) {
+    let mut left = MOST_UNWANTED;
+    while let Some(Ok(frame)) = incoming.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        let Some(rest) = left.checked_sub(length) else { return };
+        left = rest;
     }
 }
 

@@ -31,7 +31,8 @@ where
         let (handler, takeover) = (Arc::clone(&handler), TakeoverSender(send.clone()));
         Box::pin(async move {
             let (head, body) = request.into_parts();
-            Ok::<_, Infallible>(handler(Exchange { head, body: Body::new(body), takeover }).await)
+            let body = Body::new(body, &head.headers);
+            Ok::<_, Infallible>(handler(Exchange { head, body, takeover }).await)
         })
     });
     let stream: Box<dyn Stream> = Box::new(stream);
@@ -207,6 +208,20 @@ mod tests {
         client.read_exact(&mut head).await.unwrap();
         drop(client);
         tokio::time::timeout(Duration::from_secs(20), was_dropped).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_body_that_nobody_reads_may_come_after_the_answer() {
+        let mut client = client(|_| async { Reply::new(ReplyBody::Whole(Bytes::from_static(b"answer"))) });
+        for body in ["{}", "[1]"] {
+            let head = format!("POST /x HTTP/1.1\r\nHost: d\r\nContent-Length: {}\r\n\r\n", body.len());
+            client.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"answer") {
+                assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0, "{}", String::from_utf8_lossy(&answer));
+            }
+            client.write_all(body.as_bytes()).await.unwrap();
+        }
     }
 
     #[tokio::test]
