@@ -94,7 +94,7 @@ operations! {
     ImageSaveMany, ImageLoad, ImageCommit, DistributionInspect,
     NetworkList, NetworkInspect, NetworkCreate, NetworkDelete, NetworkConnect, NetworkDisconnect, NetworkPrune, VolumeList, VolumeInspect, VolumeCreate, VolumeDelete, VolumePrune, VolumeUpdate,
     BuildPrune,
-    Ping, Version, Info, Events, Auth, DiskUsage, DrosteTree,
+    Ping, Version, Info, Events, Auth, DiskUsage, DrosteTree, DrosteContainers, DrosteEvents,
 }
 
 /// One operation.
@@ -112,6 +112,8 @@ pub struct Route {
     pub effect: Effect,
     /// What Droste does with it.
     pub answer: Answer,
+    /// Whether it looks at the hosts below, too, and is for the machine's own sockets alone.
+    pub from_above: bool,
 }
 
 impl Route {
@@ -119,10 +121,15 @@ impl Route {
         self.since = ApiVersion::new(1, minor);
         self
     }
+
+    const fn of_all_levels(mut self) -> Self {
+        self.from_above = true;
+        self
+    }
 }
 
 const fn route(method: Method, pattern: &'static str, object: Object, effect: Effect, answer: Answer) -> Route {
-    Route { method, pattern, since: ApiVersion::new(1, 24), object, effect, answer }
+    Route { method, pattern, since: ApiVersion::new(1, 24), object, effect, answer, from_above: false }
 }
 
 const fn looks(method: Method, pattern: &'static str, object: Object, operation: Operation) -> Route {
@@ -273,6 +280,8 @@ pub const ROUTES: &[Route] = &[
     swarm(Delete, "/configs/{id}"),
     later(Get, "/debug/{name:.*}", Nothing, NO_DEBUG),
     looks(Get, "/droste/tree", Nothing, Operation::DrosteTree),
+    looks(Get, "/droste/containers/json", Nothing, Operation::DrosteContainers).of_all_levels(),
+    looks(Get, "/droste/events", Nothing, Operation::DrosteEvents).of_all_levels(),
 ];
 
 /// A route that matches a request, and what its parameter is.

@@ -86,6 +86,9 @@ pub(crate) const GLOBAL_FLAGS: &str = "
     - tlsverify bool Use TLS and verify the daemon
     v version bool Print the version and quit";
 
+/// The header that names the host to act on.
+pub(crate) const AT: &str = "Droste-At";
+
 /// What a command's function works with.
 pub(crate) struct App {
     pub(crate) globals: Globals,
@@ -123,6 +126,24 @@ impl App {
         self.passive.set(true);
     }
 
+    /// The path of a host, as `Droste-At` takes it, that the daemon names from where `--at` is.
+    pub(crate) fn path_from_here(&self, path: &str) -> String {
+        match &self.globals.at {
+            Some(at) => format!("{at}/{path}"),
+            None => path.to_owned(),
+        }
+    }
+
+    /// For commands that hand a connection on as it is: `--at` would not hold there.
+    pub(crate) fn refuse_at(&self) -> Result<()> {
+        match &self.globals.at {
+            Some(at) => Err(CliError::new(format!(
+                "--at {at} can't hold for a connection that is handed on as it is: do this on that host itself"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     fn extra_headers(&self) -> Vec<(String, String)> {
         let mut headers = Vec::new();
         if let Some(map) = self.config.map("HttpHeaders") {
@@ -139,7 +160,7 @@ impl App {
         }
         headers.retain(|(name, _)| !name.eq_ignore_ascii_case("user-agent"));
         if let Some(at) = &self.globals.at {
-            headers.push(("Droste-At".to_owned(), at.clone()));
+            headers.push((AT.to_owned(), at.clone()));
         }
         headers
     }

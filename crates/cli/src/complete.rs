@@ -7,6 +7,7 @@ use crate::app::{App, Arity, Command, Found, GLOBAL_FLAGS, RAW, find};
 use crate::cmd;
 use crate::error::{CliError, Result};
 use crate::flags::{self, Flag, Parsed};
+use crate::net::client::Request;
 use crate::plugin;
 
 pub(crate) const COMMANDS: &[Command] = &[Command {
@@ -82,6 +83,9 @@ pub(crate) fn answer(app: &App, words: &[String]) -> Result<u8> {
 fn candidates(app: &App, words: &[String]) -> Vec<String> {
     let Some((typed, before)) = words.split_last() else { return Vec::new() };
     let globals = flags::table(GLOBAL_FLAGS);
+    if let Some(flag) = waiting_global(&globals, before) {
+        return fitting(values(app, flag.name), typed);
+    }
     let Ok(parsed) = flags::parse(&globals, before, false) else { return Vec::new() };
     let all = match find(&parsed.args) {
         Found::Command(command, _, used) => of_command(app, command, &parsed.args[used..], typed),
@@ -90,10 +94,21 @@ fn candidates(app: &App, words: &[String]) -> Vec<String> {
         Found::Nothing(_) if parsed.args.is_empty() => top(app),
         _ => Vec::new(),
     };
-    let mut found: Vec<String> = all.into_iter().filter(|c| c.starts_with(typed.as_str())).collect();
+    fitting(all, typed)
+}
+
+fn fitting(all: Vec<String>, typed: &str) -> Vec<String> {
+    let mut found: Vec<String> = all.into_iter().filter(|c| c.starts_with(typed)).collect();
     found.sort();
     found.dedup();
     found
+}
+
+/// The option before the command whose value is typed.
+fn waiting_global<'a>(globals: &'a [Flag], before: &[String]) -> Option<&'a Flag> {
+    let (last, earlier) = before.split_last()?;
+    let parsed = flags::parse(globals, earlier, false).ok()?;
+    waiting(globals, last).filter(|_| parsed.args.is_empty())
 }
 
 fn top(app: &App) -> Vec<String> {
@@ -136,6 +151,8 @@ fn waiting<'a>(table: &'a [Flag], word: &str) -> Option<&'a Flag> {
 fn values(app: &App, flag: &str) -> Vec<String> {
     let fixed = |all: &[&str]| all.iter().map(|s| (*s).to_owned()).collect();
     match flag {
+        "at" => hosts(app),
+        "context" => contexts(app),
         "network" => networks(app),
         "volumes-from" | "link" => containers(app, true),
         "pull" => fixed(&["always", "missing", "never"]),
@@ -191,6 +208,23 @@ fn containers(app: &App, all: bool) -> Vec<String> {
     let list = ask(app, if all { "/containers/json?all=1" } else { "/containers/json" });
     let names = list.as_array().into_iter().flatten().flat_map(|c| texts(&c["Names"]));
     names.map(|name| name.trim_start_matches('/').to_owned()).collect()
+}
+
+/// The paths of the hosts below, as `--at` takes them.
+fn hosts(app: &App) -> Vec<String> {
+    let tree = app.client().and_then(|client| client.call(Request::new("GET", "/droste/tree").unversioned()));
+    let mut found = Vec::new();
+    collect_hosts(&tree.unwrap_or(Value::Null), "", &mut found);
+    found
+}
+
+fn collect_hosts(node: &Value, above: &str, found: &mut Vec<String>) {
+    let children = node["Children"].as_array().into_iter().flatten();
+    for child in children.filter(|child| child["Host"] == true) {
+        let path = format!("{above}{}", child["Name"].as_str().unwrap_or_default());
+        collect_hosts(child, &format!("{path}/"), found);
+        found.push(path);
+    }
 }
 
 fn images(app: &App) -> Vec<String> {

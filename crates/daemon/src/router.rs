@@ -74,6 +74,12 @@ async fn route(entry: Entry, exchange: Exchange) -> Result<Reply> {
         return Ok(refused_version(version, error.message));
     }
     let host = host(&entry, &head.headers)?;
+    if route.from_above && entry.engine.is_none() {
+        return Err(Failure::new(
+            StatusCode::FORBIDDEN,
+            "this socket belongs to one host: only the machine's own socket looks at all levels",
+        ));
+    }
     if route.effect == Effect::Changes && host.is_read_only() {
         return Err(Failure::new(
             StatusCode::FORBIDDEN,
@@ -235,6 +241,8 @@ async fn act(operation: Operation, method: Method, call: Call) -> Result<Reply> 
         Operation::Auth => transfer::auth(call).await,
         Operation::DiskUsage => system::disk_usage(call).await,
         Operation::DrosteTree => system::tree(call).await,
+        Operation::DrosteContainers => containers::list_levels(call).await,
+        Operation::DrosteEvents => events::events_of_levels(call).await,
     }
 }
 

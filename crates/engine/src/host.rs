@@ -71,12 +71,14 @@ impl HostState {
     ) -> HostState {
         let level = parent.as_ref().map_or(0, |parent| parent.level + 1);
         let networks = Networks::new(&id, &record);
+        let levels = parent.as_ref().map(|parent| Arc::clone(parent.events.levels())).unwrap_or_default();
+        let events = EventLog::new(id.clone(), levels);
         HostState {
             id,
             level,
             parent,
             tags,
-            events: EventLog::default(),
+            events,
             networks,
             cgroup,
             table: Mutex::default(),

@@ -20,6 +20,7 @@ mod host;
 mod images;
 mod inspect;
 mod launch;
+mod levels;
 mod lifecycle;
 mod links;
 mod logs;
@@ -60,6 +61,7 @@ pub use engine::{Engine, ListenerChange};
 pub use error::{Error, Message, Result};
 pub use exec::ClaimedExec;
 pub use host::Host;
+pub use levels::LevelEvents;
 pub use options::{
     AttachOptions, ChangeKind, CommitOptions, Download, ExecStart, ImportOptions, LogLine, LogOptions, Logs, NewVolume,
     Output, PathStat, RemoveImage, RemoveOptions, Removed, StreamKind, Top, UpdateContainer, Upload, WaitCondition,

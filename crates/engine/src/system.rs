@@ -1,4 +1,4 @@
-//! What a host tells of itself: info, statistics, processes, disk usage, and the tree of what runs on it.
+//! What a host tells of itself: info, statistics, processes and disk usage.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use droste_cgroup::process::{Format, Pids, Process, Snapshot};
 use droste_model::event::Event;
-use droste_model::host::HostId;
 use droste_model::state::{Running, State};
 use droste_model::time::Timestamp;
 use droste_network::LinkStats;
@@ -20,7 +19,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host::{Host, HostState};
 use crate::options::{Top, UpdateContainer};
-use crate::view::{DiskUsage, Info, LimitSupport, TreeNode};
+use crate::view::{DiskUsage, Info, LimitSupport};
 
 /// One sample of a container's statistics.
 #[derive(Clone, Debug)]
@@ -204,50 +203,6 @@ impl Host {
         }
         let volumes = self.volume_usage().await;
         Ok(DiskUsage { layers: self.layers_size(&images), images, containers, volumes })
-    }
-
-    /// This host and everything below it, as the administrator sees it.
-    pub async fn tree(&self) -> Result<TreeNode> {
-        let host = self.clone();
-        let drawn = tokio::task::spawn_blocking(move || host.node(&host.state, host.state.myself().as_ref()));
-        drawn.await.map_err(|error| Error::hidden("the tree could not be drawn", error))
-    }
-
-    fn node(&self, state: &Arc<HostState>, container: Option<&Arc<Container>>) -> TreeNode {
-        let on = Host::new(Arc::clone(&self.engine), Arc::clone(state), true);
-        let mut children: Vec<TreeNode> = on
-            .state
-            .members()
-            .iter()
-            .map(|inner| match self.engine.host_of(&inner.id) {
-                Some(own) => self.node(&own, Some(inner)),
-                None => on.leaf_node(inner),
-            })
-            .collect();
-        children.sort_by(|a, b| a.name.cmp(&b.name));
-        match container {
-            Some(container) => {
-                let above = Host::new(Arc::clone(&self.engine), Arc::clone(&container.host), true);
-                TreeNode { children, ..above.leaf_node(container) }
-            }
-            None => TreeNode { host: state.id.clone(), container: None, name: on.name(), usage: None, children },
-        }
-    }
-
-    fn leaf_node(&self, container: &Arc<Container>) -> TreeNode {
-        let view = self.container(container.id.as_str()).ok();
-        let usage =
-            self.engine.cgroup(container).ok().filter(|_| container.state().running().is_some()).and_then(|group| {
-                let cpu = group.cpu_stats().ok()?.total;
-                Some((cpu, group.memory_stats().ok().flatten().map_or(0, |memory| memory.used())))
-            });
-        TreeNode {
-            host: HostId::Container(container.id.clone()),
-            name: container.record().name.to_string(),
-            container: view,
-            usage,
-            children: Vec::new(),
-        }
     }
 }
 

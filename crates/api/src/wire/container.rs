@@ -41,6 +41,9 @@ pub struct ContainerSummary {
     pub health: Option<HealthSummary>,
     pub network_settings: NetworkSettingsSummary,
     pub mounts: Vec<MountPoint>,
+    /// The path of the host that it is on, in lists of all levels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -72,6 +72,9 @@ pub struct EventMessage {
     pub time: i64,
     #[serde(rename = "timeNano")]
     pub time_nano: i64,
+    /// The path of the host that it happened on, in lists of all levels.
+    #[serde(rename = "Host", skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

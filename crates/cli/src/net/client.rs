@@ -219,8 +219,10 @@ impl Client {
             self.endpoint.http_host(),
             env!("CARGO_PKG_VERSION"),
         );
-        let extra = request.headers.iter().map(|(name, value)| (*name, value));
-        for (name, value) in self.headers.iter().map(|(n, v)| (n.as_str(), v)).chain(extra) {
+        let own = request.headers.iter().map(|(name, value)| (*name, value));
+        let said = |name: &str| request.headers.iter().any(|(own, _)| own.eq_ignore_ascii_case(name));
+        let common = self.headers.iter().map(|(name, value)| (name.as_str(), value)).filter(|(name, _)| !said(name));
+        for (name, value) in common.chain(own) {
             head.push_str(&format!("{name}: {}\r\n", value.replace(['\r', '\n'], " ")));
         }
         head
@@ -266,6 +268,14 @@ fn error_message(bytes: &[u8], status: u16) -> String {
         Some(message) => message.trim_end().to_owned(),
         None if text.is_empty() => format!("request returned HTTP status {status} without a message"),
         None => text,
+    }
+}
+
+/// What a request for all levels failed with: another engine has no such thing.
+pub(crate) fn no_levels(error: CliError) -> CliError {
+    match error {
+        CliError::Api { status: 404, .. } => CliError::new("this daemon is no Droste: it has no hosts below it"),
+        other => other,
     }
 }
 

@@ -24,6 +24,11 @@ pub(crate) trait Row {
         Value::String(self.field(name))
     }
 
+    /// Whether the row has that field of `FIELDS`; some have more when more was asked for.
+    fn has(&self, _name: &str) -> bool {
+        true
+    }
+
     /// The value of one label, for rows that have labels.
     fn label(&self, _name: &str) -> Option<String> {
         None
@@ -38,7 +43,7 @@ impl<R: Row> View for RowView<R> {
             let wanted = args.first().map(Val::print).unwrap_or_default();
             return self.0.label(&wanted).map(|text| Ok(Val::text(text)));
         }
-        R::FIELDS.iter().find(|(known, _)| *known == name)?;
+        R::FIELDS.iter().find(|(known, _)| *known == name && self.0.has(known))?;
         Some(Ok(Val::text(self.0.field(name))))
     }
 
@@ -47,7 +52,7 @@ impl<R: Row> View for RowView<R> {
     }
 
     fn json(&self) -> Value {
-        let mut names: Vec<&str> = R::FIELDS.iter().map(|(name, _)| *name).collect();
+        let mut names: Vec<&str> = R::FIELDS.iter().map(|(name, _)| *name).filter(|name| self.0.has(name)).collect();
         names.sort_unstable();
         let pairs = names.into_iter().map(|name| (name.to_owned(), self.0.json_value(name)));
         Value::Object(pairs.collect::<Map<_, _>>())

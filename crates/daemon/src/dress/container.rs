@@ -42,6 +42,7 @@ pub(crate) fn summary(view: &ContainerView, sizes: Option<(u64, u64)>, now: Time
         }),
         network_settings: NetworkSettingsSummary { networks: endpoints(view) },
         mounts: view.mounts.iter().map(mount_point).collect(),
+        host: None,
     }
 }
 

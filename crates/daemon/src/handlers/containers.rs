@@ -1,13 +1,15 @@
 //! Containers: life, inspection, pruning.
 
+use droste_api::filters::Filters;
 use droste_api::parse;
 use droste_api::query::moment_before;
 use droste_api::wire::{
-    ContainerCreated, ContainersPruned, FilesystemChange, TopResponse, WaitError, WaitResponse, Warnings,
+    ContainerCreated, ContainerSummary, ContainersPruned, FilesystemChange, TopResponse, WaitError, WaitResponse,
+    Warnings,
 };
 use droste_api::{RequestError, shape};
 use droste_engine::view::ContainerView;
-use droste_engine::{RemoveOptions, UpdateContainer, WaitCondition};
+use droste_engine::{Host, RemoveOptions, UpdateContainer, WaitCondition};
 use droste_model::name::ContainerName;
 use droste_model::signal::{InvalidSignal, Signal};
 use droste_model::time::Timestamp;
@@ -22,18 +24,40 @@ use crate::http::{Bytes, Reply};
 use crate::reply;
 
 pub(crate) async fn list(call: Call) -> Result<Reply> {
-    let views = list::containers(&call)?;
-    let now = Timestamp::now();
-    let with_sizes = call.query.flag("size");
-    let mut summaries = Vec::with_capacity(views.len());
-    for view in views {
-        let sizes = match with_sizes {
-            true => Some(call.host.container_size(view.id.as_str()).await?),
-            false => None,
-        };
-        summaries.push(shape::container_summary(dress::container::summary(&view, sizes, now), call.version));
+    let mut summaries = Vec::new();
+    list_host(&call, &call.host, None, &mut summaries).await?;
+    Ok(reply::json(&summaries))
+}
+
+/// `GET /droste/containers/json`: those of this host and of all hosts below it, host by host.
+pub(crate) async fn list_levels(call: Call) -> Result<Reply> {
+    let filters = Filters::parse(call.query.get("filters"))?;
+    if let Some(name) = ["before", "since"].into_iter().find(|name| filters.has(name)) {
+        let text = format!("the filter {name} names a container of one host: it does not go with all levels");
+        return Err(Failure::new(StatusCode::BAD_REQUEST, text));
+    }
+    let mut summaries = Vec::new();
+    for (path, host) in call.host.levels() {
+        list_host(&call, &host, Some(path), &mut summaries).await?;
+    }
+    if let Some(limit) = list::limit(&call)? {
+        summaries.sort_by_key(|summary| std::cmp::Reverse(summary.created));
+        summaries.truncate(limit);
     }
     Ok(reply::json(&summaries))
+}
+
+async fn list_host(call: &Call, host: &Host, path: Option<String>, to: &mut Vec<ContainerSummary>) -> Result<()> {
+    let now = Timestamp::now();
+    for view in list::containers(call, host)? {
+        let sizes = match call.query.flag("size") {
+            true => Some(host.container_size(view.id.as_str()).await?),
+            false => None,
+        };
+        let summary = ContainerSummary { host: path.clone(), ..dress::container::summary(&view, sizes, now) };
+        to.push(shape::container_summary(summary, call.version));
+    }
+    Ok(())
 }
 
 pub(crate) async fn create(mut call: Call) -> Result<Reply> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use droste_api::filters::Filters;
 use droste_api::wire::{EventActor, EventMessage};
 use droste_api::{ApiVersion, shape};
+use droste_engine::LevelEvents;
 use droste_model::event::{Event, EventType};
 use droste_model::time::Timestamp;
 use futures_util::stream;
@@ -19,16 +20,52 @@ use crate::error::{Failure, Result};
 use crate::http::{Bytes, Reply};
 use crate::reply;
 
+/// An event, and the path of its host where several tell.
+type Told = (Option<String>, Arc<Event>);
+
+/// Where events come from as they happen.
+enum Live {
+    Host(Receiver<Arc<Event>>),
+    Levels(LevelEvents),
+}
+
+impl Live {
+    async fn recv(&mut self) -> std::result::Result<Told, RecvError> {
+        match self {
+            Live::Host(live) => Ok((None, live.recv().await?)),
+            Live::Levels(live) => live.recv().await.map(|(path, event)| (Some(path), event)),
+        }
+    }
+}
+
 /// What is still to be told.
 struct Feed {
-    past: VecDeque<Arc<Event>>,
-    live: Option<Receiver<Arc<Event>>>,
+    past: VecDeque<Told>,
+    live: Option<Live>,
     until: Option<Timestamp>,
     filters: Filters,
     version: ApiVersion,
 }
 
+/// From when to when, as the client says.
+type Span = (Option<Timestamp>, Option<Timestamp>);
+
 pub(crate) async fn events(call: Call) -> Result<Reply> {
+    feed(&call, |(since, until)| {
+        let (past, live) = call.host.events(since, until);
+        (past.into_iter().map(|event| (None, event)).collect(), live.map(Live::Host))
+    })
+}
+
+/// `GET /droste/events`: those of this host and of all hosts below it.
+pub(crate) async fn events_of_levels(call: Call) -> Result<Reply> {
+    feed(&call, |(since, until)| {
+        let (past, live) = call.host.events_of_levels(since, until);
+        (past.into_iter().map(|(path, event)| (Some(path), event)).collect(), live.map(Live::Levels))
+    })
+}
+
+fn feed(call: &Call, listen: impl FnOnce(Span) -> (VecDeque<Told>, Option<Live>)) -> Result<Reply> {
     let (since, until) = (call.query.moment("since")?, call.query.moment("until")?);
     if since.zip(until).is_some_and(|(since, until)| since > until) {
         let (since, until) = (call.query.get("since"), call.query.get("until"));
@@ -37,8 +74,8 @@ pub(crate) async fn events(call: Call) -> Result<Reply> {
     }
     // Docker takes unknown filters of events without a word; they hold for no event and are ignored.
     let filters = Filters::parse(call.query.get("filters"))?;
-    let (past, live) = call.host.events(since, until);
-    let feed = Feed { past: past.into(), live, until, filters, version: call.version };
+    let (past, live) = listen((since, until));
+    let feed = Feed { past, live, until, filters, version: call.version };
     let body = stream::unfold(feed, |mut feed| async move {
         let line = feed.next().await?;
         Some((Ok::<_, io::Error>(line), feed))
@@ -49,22 +86,23 @@ pub(crate) async fn events(call: Call) -> Result<Reply> {
 impl Feed {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            let event = match self.past.pop_front() {
-                Some(event) => event,
+            let (host, event) = match self.past.pop_front() {
+                Some(told) => told,
                 None => self.live().await?,
             };
             if self.until.is_some_and(|until| event.time > until) {
                 return None;
             }
             if fits(&self.filters, &event) {
-                let mut line = serde_json::to_vec(&shape::event(message(&event), self.version)).unwrap_or_default();
+                let shown = EventMessage { host, ..message(&event) };
+                let mut line = serde_json::to_vec(&shape::event(shown, self.version)).unwrap_or_default();
                 line.push(b'\n');
                 return Some(line.into());
             }
         }
     }
 
-    async fn live(&mut self) -> Option<Arc<Event>> {
+    async fn live(&mut self) -> Option<Told> {
         let live = self.live.as_mut()?;
         let wait = self.until.map(|until| until.since(Timestamp::now()));
         loop {
@@ -73,7 +111,7 @@ impl Feed {
                 None => live.recv().await,
             };
             match received {
-                Ok(event) => return Some(event),
+                Ok(told) => return Some(told),
                 Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "a client was too slow for the events"),
                 Err(RecvError::Closed) => return None,
             }
@@ -99,6 +137,7 @@ fn message(event: &Event) -> EventMessage {
         scope: "local".to_owned(),
         time: event.time.as_secs(),
         time_nano: event.time.as_nanos(),
+        host: None,
     }
 }
 

@@ -45,18 +45,23 @@ struct Wanted {
     all: bool,
 }
 
-/// The containers to list, newest first.
-pub(crate) fn containers(call: &Call) -> Result<Vec<Arc<ContainerView>>> {
-    let limit = call.query.number("limit")?.filter(|limit| *limit > 0);
-    let wanted = wanted(call, limit.is_some())?;
-    let all = call.host.containers().into_iter().filter(|view| wanted.has(view));
-    Ok(match limit.and_then(|limit| usize::try_from(limit).ok()) {
+/// How many a client wants at most.
+pub(crate) fn limit(call: &Call) -> Result<Option<usize>> {
+    Ok(call.query.number("limit")?.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok()))
+}
+
+/// The containers of a host to list, newest first.
+pub(crate) fn containers(call: &Call, host: &Host) -> Result<Vec<Arc<ContainerView>>> {
+    let limit = limit(call)?;
+    let wanted = wanted(call, host, limit.is_some())?;
+    let all = host.containers().into_iter().filter(|view| wanted.has(view));
+    Ok(match limit {
         Some(limit) => all.take(limit).collect(),
         None => all.collect(),
     })
 }
 
-fn wanted(call: &Call, limited: bool) -> Result<Wanted> {
+fn wanted(call: &Call, host: &Host, limited: bool) -> Result<Wanted> {
     let filters = call.filters(&KNOWN)?;
     one_of(&filters, "status", "state", &STATES)?;
     one_of(&filters, "health", "health", &HEALTHS)?;
@@ -71,10 +76,10 @@ fn wanted(call: &Call, limited: bool) -> Result<Wanted> {
                 .map_err(|error| RequestError::invalid(format!("invalid filter 'exited={text}': {}", error.message)))
         })
         .collect::<Result<_, _>>()?;
-    let other = |name: &str| filters.values(name).last().map(|typed| call.host.container(typed)).transpose();
+    let other = |name: &str| filters.values(name).last().map(|typed| host.container(typed)).transpose();
     let (before, since) = (other("before")?, other("since")?);
     let all = call.query.flag("all") || limited || filters.has("status");
-    let ancestors = filters.has("ancestor").then(|| ancestors(&call.host, &filters));
+    let ancestors = filters.has("ancestor").then(|| ancestors(host, &filters));
     Ok(Wanted { exited, ancestors, before, since, all, filters })
 }
 

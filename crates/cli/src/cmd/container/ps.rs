@@ -8,13 +8,14 @@ use serde::Deserialize;
 use crate::app::App;
 use crate::error::Result;
 use crate::flags::Parsed;
-use crate::net::client::{Query, Request};
+use crate::net::client::{Query, Request, no_levels};
 use crate::output::human::{ago, ellipsis, short_id, size3};
 use crate::output::list::{self, Format, Row, labels};
 use crate::output::time;
 
 pub(super) const FLAGS: &str = "
     a all bool Show all containers (the default shows those that run)
+    - all-levels bool Show the containers of all hosts below this one, too (the machine's own socket only)
     f filter filter Show what meets a condition
     - format string Format of the output: 'table' (the default), 'table TEMPLATE', 'json' or a Go template
     n last int=-1 Show the last N containers, in any state
@@ -42,6 +43,7 @@ pub(crate) struct Summary {
     pub(crate) status: String,
     pub(crate) network_settings: Option<Networks>,
     pub(crate) mounts: Option<Vec<Mount>>,
+    pub(crate) host: Option<String>,
     #[serde(skip)]
     pub(crate) truncate: bool,
 }
@@ -75,6 +77,9 @@ pub(crate) struct Mount {
 
 const TABLE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
+/// Where the containers of all levels are.
+pub(super) const LEVELS: &str = "/droste/containers/json";
+
 const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\n\
     state: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\n\
     labels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n";
@@ -82,13 +87,14 @@ const RAW: &str = "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command
 pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
     let quiet = flags.on("quiet");
     let size = flags.on("size");
-    let table = if size { format!("{TABLE}\t{{{{.Size}}}}") } else { TABLE.to_owned() };
+    let levels = flags.on("all-levels");
+    let table = [if levels { "{{.Host}}\t" } else { "" }, TABLE, if size { "\t{{.Size}}" } else { "" }].concat();
     let format = match flags.str("format") {
         "" | "table" if quiet => Format::Lines("{{.ID}}".to_owned()),
         "raw" => Format::Lines(RAW.to_owned()),
         given => Format::read(given, app.config.str("psFormat"), &table),
     };
-    list::check(Summary::default(), &format)?;
+    list::check(Summary { host: levels.then(String::new), ..Summary::default() }, &format)?;
     let last = if flags.on("latest") { 1 } else { flags.int("last").unwrap_or(-1) };
     let path = Query::new()
         .flag("all", flags.on("all") || last > 0)
@@ -96,8 +102,8 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
         .some("limit", &if last > 0 { last.to_string() } else { String::new() })
         // A template that asks for everything asks for the size; the word `json` does not.
         .flag("size", size || format.mentions(".Size") || flags.str("format").contains("json .}}"))
-        .on("/containers/json");
-    let bytes = app.client()?.bytes(Request::new("GET", path))?;
+        .on(if levels { LEVELS } else { "/containers/json" });
+    let bytes = app.client()?.bytes(Request::new("GET", path)).map_err(|e| if levels { no_levels(e) } else { e })?;
     let mut all: Vec<Summary> = serde_json::from_slice(&bytes)
         .map_err(|e| crate::error::CliError::new(format!("the daemon's answer could not be read: {e}")))?;
     let truncate = !flags.on("no-trunc");
@@ -124,7 +130,12 @@ impl Row for Summary {
         ("LocalVolumes", "LOCAL VOLUMES"),
         ("Networks", "NETWORKS"),
         ("Platform", "PLATFORM"),
+        ("Host", "HOST"),
     ];
+
+    fn has(&self, name: &str) -> bool {
+        name != "Host" || self.host.is_some()
+    }
 
     fn field(&self, name: &str) -> String {
         match name {
@@ -136,6 +147,7 @@ impl Row for Summary {
             "CreatedAt" => time::long(self.created),
             "RunningFor" => ago(self.created),
             "Ports" => ports(self.ports.as_deref().unwrap_or_default()),
+            "Host" => self.host.clone().unwrap_or_default(),
             "State" => self.state.clone(),
             "Status" => self.status.clone(),
             "Size" => self.size(),

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::app::App;
+use super::ps::{LEVELS, Summary};
+use crate::app::{AT, App};
 use crate::error::{CliError, Result};
 use crate::flags::Parsed;
-use crate::net::client::{Client, Request, escape};
+use crate::net::client::{Query, Request, broken, escape, no_levels};
 use crate::output::human::{binary_size, short_id, size3};
 use crate::output::list::{self, Format, Row};
 use crate::terminal;
 
 pub(super) const FLAGS: &str = "
     a all bool Show all containers (the default shows those that run)
+    - all-levels bool Show the containers of all hosts below this one, too (the machine's own socket only)
     - format string Format of the output: 'table' (the default), 'table TEMPLATE', 'json' or a Go template
     - no-stream bool Show the first result only
     - no-trunc bool Show everything in full";
@@ -27,6 +29,7 @@ const TABLE: &str =
 /// What is known of one container.
 #[derive(Debug, Clone, Default)]
 struct Sample {
+    host: Option<String>,
     container: String,
     id: String,
     name: String,
@@ -42,67 +45,103 @@ struct Sample {
     truncate: bool,
 }
 
+/// A container to look at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Target {
+    /// The path of its host, if all levels are shown.
+    host: Option<String>,
+    name: String,
+}
+
+impl Target {
+    /// The request for its statistics.
+    fn request(&self, app: &App, stream: bool) -> Request<'static> {
+        let path = format!("/containers/{}/stats?stream={}", escape(&self.name), u8::from(stream));
+        let request = Request::new("GET", path);
+        match &self.host {
+            Some(host) => request.header(AT, app.path_from_here(host)),
+            None => request,
+        }
+    }
+
+    /// What is shown before anything is known.
+    fn unknown(&self, truncate: bool) -> Sample {
+        Sample { host: self.host.clone(), container: self.name.clone(), truncate, ..Sample::default() }
+    }
+}
+
 pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
-    let client = app.client()?;
-    let once = flags.on("no-stream");
+    let levels = flags.on("all-levels");
+    if levels && !flags.args.is_empty() {
+        return Err(CliError::new("--all-levels shows all containers: leave out their names, or use droste --at PATH"));
+    }
     let truncate = !flags.on("no-trunc");
-    let format = Format::read(flags.str("format"), app.config.str("statsFormat"), TABLE);
-    if once {
-        let names = names(client, flags)?;
-        let samples = gather(app, &names, truncate)?;
+    let table = if levels { format!("{{{{.Host}}}}\t{TABLE}") } else { TABLE.to_owned() };
+    let format = Format::read(flags.str("format"), app.config.str("statsFormat"), &table);
+    if flags.on("no-stream") {
+        let samples = gather(app, flags, truncate)?;
         list::write(samples, &format)?;
         return Ok(0);
     }
     watch(app, flags, &format, truncate)
 }
 
-fn names(client: &Client, flags: &Parsed) -> Result<Vec<String>> {
+fn targets(app: &App, flags: &Parsed) -> Result<Vec<Target>> {
     if !flags.args.is_empty() {
-        return Ok(flags.args.clone());
+        return Ok(flags.args.iter().map(|name| Target { host: None, name: name.clone() }).collect());
     }
-    let path = if flags.on("all") { "/containers/json?all=1" } else { "/containers/json" };
-    let all: Vec<super::ps::Summary> = client.get(path)?;
-    Ok(all.into_iter().map(|c| c.id).collect())
+    let levels = flags.on("all-levels");
+    let path = Query::new().flag("all", flags.on("all")).on(if levels { LEVELS } else { "/containers/json" });
+    let all: Vec<Summary> = app.client()?.get(path).map_err(|e| if levels { no_levels(e) } else { e })?;
+    Ok(all.into_iter().map(|c| Target { host: c.host, name: c.id }).collect())
+}
+
+/// Of a container that nobody named, and that is gone since it was listed, there is nothing to say.
+fn unless_gone<T>(outcome: Result<T>, flags: &Parsed) -> Result<Option<T>> {
+    match outcome {
+        Err(error) if flags.args.is_empty() && error.is_not_found() => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 /// One sample of each, all at the same time: the daemon takes about a second for one.
-fn gather(app: &App, names: &[String], truncate: bool) -> Result<Vec<Sample>> {
+fn gather(app: &App, flags: &Parsed, truncate: bool) -> Result<Vec<Sample>> {
     let client = app.client()?;
     let mut pending = Vec::new();
-    for name in names {
-        pending
-            .push((name, client.begin(Request::new("GET", format!("/containers/{}/stats?stream=0", escape(name))))?));
+    for target in targets(app, flags)? {
+        let request = client.begin(target.request(app, false))?;
+        pending.push((target, request));
     }
     let mut samples = Vec::new();
-    for (name, request) in pending {
-        let mut response = request.head()?;
-        let bytes = response.body().map_err(|e| crate::net::client::broken("reading stats", e))?;
+    for (target, request) in pending {
+        let Some(mut response) = unless_gone(request.head(), flags)? else { continue };
+        let bytes = response.body().map_err(|e| broken("reading stats", e))?;
         let value: Value = serde_json::from_slice(&bytes)
             .map_err(|e| CliError::new(format!("the daemon's answer could not be read: {e}")))?;
-        samples.push(sample(name, &value, truncate));
+        samples.push(sample(&target, &value, truncate));
     }
     Ok(samples)
 }
 
+/// What is known of each container; threads fill it.
+type Known = Arc<Mutex<BTreeMap<Target, Sample>>>;
+
 /// Draws the table twice a second from streams that threads read.
 fn watch(app: &App, flags: &Parsed, format: &Format, truncate: bool) -> Result<u8> {
-    let client = app.client()?;
-    let shared: Arc<Mutex<BTreeMap<String, Sample>>> = Arc::default();
-    let mut order: Vec<String> = Vec::new();
+    let known: Known = Arc::default();
+    let mut order: Vec<Target> = Vec::new();
     let follow_new = flags.args.is_empty();
     loop {
         if follow_new || order.is_empty() {
-            let current = names(client, flags)?;
-            for name in current.iter().filter(|n| !order.contains(n)) {
-                follow(client, name, truncate, &shared)?;
+            let current = targets(app, flags)?;
+            for target in current.iter().filter(|t| !order.contains(t)) {
+                unless_gone(follow(app, target, truncate, &known), flags)?;
             }
             order = current;
         }
         std::thread::sleep(Duration::from_millis(500));
-        let rows: Vec<Sample> = match shared.lock() {
-            Ok(map) => {
-                order.iter().map(|name| map.get(name).cloned().unwrap_or_else(|| unknown(name, truncate))).collect()
-            }
+        let rows: Vec<Sample> = match known.lock() {
+            Ok(map) => order.iter().map(|t| map.get(t).cloned().unwrap_or_else(|| t.unknown(truncate))).collect(),
             Err(_) => Vec::new(),
         };
         if !follow_new && rows.iter().all(|r| !r.known && r.id == "gone") {
@@ -116,27 +155,24 @@ fn watch(app: &App, flags: &Parsed, format: &Format, truncate: bool) -> Result<u
     }
 }
 
-fn unknown(name: &str, truncate: bool) -> Sample {
-    Sample { container: name.to_owned(), truncate, ..Sample::default() }
-}
-
-fn follow(client: &Client, name: &str, truncate: bool, shared: &Arc<Mutex<BTreeMap<String, Sample>>>) -> Result<()> {
-    let response = client.begin(Request::new("GET", format!("/containers/{}/stats?stream=1", escape(name))))?.head()?;
-    let (name, shared) = (name.to_owned(), Arc::clone(shared));
+fn follow(app: &App, target: &Target, truncate: bool, known: &Known) -> Result<()> {
+    let response = app.client()?.begin(target.request(app, true))?.head()?;
+    let (target, known) = (target.clone(), Arc::clone(known));
     std::thread::spawn(move || {
         for line in BufReader::new(response).lines().map_while(std::result::Result::ok) {
-            if let (Ok(value), Ok(mut map)) = (serde_json::from_str::<Value>(&line), shared.lock()) {
-                map.insert(name.clone(), sample(&name, &value, truncate));
+            if let (Ok(value), Ok(mut map)) = (serde_json::from_str::<Value>(&line), known.lock()) {
+                map.insert(target.clone(), sample(&target, &value, truncate));
             }
         }
-        if let Ok(mut map) = shared.lock() {
-            map.insert(name.clone(), Sample { id: "gone".to_owned(), ..unknown(&name, truncate) });
+        if let Ok(mut map) = known.lock() {
+            let gone = Sample { id: "gone".to_owned(), ..target.unknown(truncate) };
+            map.insert(target, gone);
         }
     });
     Ok(())
 }
 
-fn sample(name: &str, value: &Value, truncate: bool) -> Sample {
+fn sample(target: &Target, value: &Value, truncate: bool) -> Sample {
     let number = |value: &Value| value.as_f64().unwrap_or(0.0);
     let memory = &value["memory_stats"];
     let usage = number(&memory["usage"]);
@@ -155,7 +191,8 @@ fn sample(name: &str, value: &Value, truncate: bool) -> Sample {
             .sum()
     };
     Sample {
-        container: name.to_owned(),
+        host: target.host.clone(),
+        container: target.name.clone(),
         id: value["id"].as_str().unwrap_or("").to_owned(),
         name: value["name"].as_str().unwrap_or("").trim_start_matches('/').to_owned(),
         cpu: cpu(value),
@@ -193,12 +230,18 @@ impl Row for Sample {
         ("NetIO", "NET I/O"),
         ("BlockIO", "BLOCK I/O"),
         ("PIDs", "PIDS"),
+        ("Host", "HOST"),
     ];
+
+    fn has(&self, name: &str) -> bool {
+        name != "Host" || self.host.is_some()
+    }
 
     fn field(&self, name: &str) -> String {
         let id = if self.truncate { short_id(&self.id) } else { &self.id };
         match name {
             "Container" => self.container.clone(),
+            "Host" => self.host.clone().unwrap_or_default(),
             "Name" if self.name.is_empty() => "--".to_owned(),
             "Name" => self.name.clone(),
             "ID" if self.known => id.to_owned(),

@@ -7,12 +7,13 @@ use serde_json::Value;
 use crate::app::App;
 use crate::error::{CliError, Result};
 use crate::flags::Parsed;
-use crate::net::client::{Query, Request, broken};
+use crate::net::client::{Query, Request, broken, no_levels};
 use crate::output::list::unescape;
 use crate::output::time;
 use crate::template::{Template, Val};
 
 pub(super) const FLAGS: &str = "
+    - all-levels bool Show the events of all hosts below this one, too (the machine's own socket only)
     f filter filter Show what meets a condition
     - format string Format of the output: 'json' or a Go template
     - since string Begin with events since a time
@@ -29,12 +30,13 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
         text => Some(Template::parse("", &unescape(text))),
     };
     let template = template.transpose().map_err(|e| CliError::status(64, format!("Error parsing format: {e}")))?;
+    let levels = flags.on("all-levels");
     let path = Query::new()
         .filters(flags.all("filter"))
         .some("since", &moment("since")?)
         .some("until", &moment("until")?)
-        .on("/events");
-    let response = app.client()?.send(Request::new("GET", path))?;
+        .on(if levels { "/droste/events" } else { "/events" });
+    let response = app.client()?.send(Request::new("GET", path)).map_err(|e| if levels { no_levels(e) } else { e })?;
     let mut out = std::io::stdout().lock();
     for line in BufReader::new(response).lines() {
         let line = line.map_err(|e| broken("reading events", e))?;
@@ -57,14 +59,15 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
     Ok(0)
 }
 
-/// `TIME TYPE ACTION ID (name=value, …)`.
+/// `TIME TYPE ACTION ID (name=value, …)`; of all levels `TIME HOST TYPE …`.
 fn sentence(event: &Value) -> String {
     let nanos = event["timeNano"].as_i64().filter(|n| *n != 0);
     let nanos = nanos.unwrap_or_else(|| event["time"].as_i64().unwrap_or(0).saturating_mul(1_000_000_000));
     let text = |value: &Value| value.as_str().unwrap_or("").to_owned();
     let mut line = format!(
-        "{} {} {} {}",
+        "{} {}{} {} {}",
         time::rfc3339_nanos(nanos),
+        event["Host"].as_str().map(|host| format!("{host} ")).unwrap_or_default(),
         text(&event["Type"]),
         text(&event["Action"]),
         text(&event["Actor"]["ID"])

@@ -38,6 +38,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
     app.leave_daemon_alone();
+    app.refuse_at()?;
     let endpoint = app.endpoint()?;
     drop(endpoint.connect()?);
     let signals = Signals::of(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;

@@ -6,6 +6,7 @@ use crate::flags::Parsed;
 use crate::session::Session;
 
 pub(super) fn run(app: &App, _flags: &Parsed) -> Result<u8> {
+    app.refuse_at()?;
     let stream = app.endpoint()?.connect()?;
     Session { stream, early: Vec::new(), raw: true, stdin: true, detach_keys: Vec::new(), signals: None }
         .run(|_| ())?;
