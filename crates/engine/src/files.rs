@@ -17,7 +17,8 @@ use droste_model::path::ContainerPath;
 use droste_model::state::State;
 use droste_model::time::Timestamp;
 use droste_runtime::namespaces::{BindOptions, EnterError, HostNamespaces, PrivateRoot};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2, readlinkat};
+use droste_runtime::sys::open::open_at;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, readlinkat};
 use tokio::sync::mpsc;
 
 use crate::container::Container;
@@ -139,8 +140,7 @@ fn rooted(path: &str) -> Result<String> {
 /// What is at a path; the process's root is the container's. Magic links lead nowhere: not even that something is there
 /// may be told.
 fn look(path: &str, flags: OFlags) -> std::io::Result<std::fs::Metadata> {
-    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
-    let found = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
+    let found = open_at(CWD, path, flags | OFlags::PATH, ResolveFlags::NO_MAGICLINKS)?;
     std::fs::File::from(found).metadata()
 }
 
@@ -172,8 +172,7 @@ fn link_target(path: &str) -> String {
 }
 
 fn read_link(path: &Path) -> std::io::Result<PathBuf> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let link = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
+    let link = open_at(CWD, path, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::NO_MAGICLINKS)?;
     // Where /proc's own links lead is no path of the container's.
     if rustix::fs::fstatfs(&link)?.f_type == rustix::fs::PROC_SUPER_MAGIC {
         return Err(std::io::ErrorKind::NotFound.into());
@@ -213,7 +212,7 @@ impl Host {
         let (told, stat_of) = tokio::sync::oneshot::channel();
         let engine = Arc::clone(&self.engine);
         let (path, at, owned) = (path.to_owned(), at.to_owned(), Arc::clone(&container));
-        tokio::task::spawn_blocking(move || {
+        self.state.transit.place().await?.spawn(move || {
             let outcome = engine.inside(&owned, move || {
                 let found = stat(&path, &at);
                 let stop = found.is_err();
@@ -230,7 +229,7 @@ impl Host {
             if let Err(error) = outcome {
                 tracing::warn!(%error, "an archive was not read");
             }
-        });
+        })?;
         let found =
             stat_of.await.map_err(|_| Error::internal("the container's file system could not be entered"))??;
         container.emit("archive-path", &[]);
@@ -258,7 +257,8 @@ impl Host {
             let root = open_root()?;
             droste_image::unpack(root.as_fd(), absolute.as_bytes(), body, &options).map_err(archive_error)
         };
-        self.with_files(&container, work).await?;
+        let (engine, owned) = (Arc::clone(&self.engine), Arc::clone(&container));
+        self.state.transit.run(move || engine.inside(&owned, work)).await?;
         container.emit("extract-to-dir", &[]);
         Ok(())
     }
@@ -268,7 +268,7 @@ impl Host {
         let container = self.member(at)?;
         let (mut writer, download) = ChannelWriter::new();
         let (engine, owned) = (Arc::clone(&self.engine), Arc::clone(&container));
-        tokio::task::spawn_blocking(move || {
+        self.state.transit.place().await?.spawn(move || {
             let outcome = engine.overlay(&owned).and_then(|overlay| {
                 let place = engine.container_dir(&owned.id).join("merged");
                 std::fs::create_dir_all(&place)
@@ -277,7 +277,7 @@ impl Host {
                 entered(root.run(|| pack_here("/.", PackOptions::default(), &mut writer)))
             });
             writer.finish(outcome);
-        });
+        })?;
         container.emit("export", &[]);
         Ok(download)
     }

@@ -23,6 +23,7 @@ use crate::network::Networks;
 use crate::record::HostRecord;
 use crate::table::Table;
 use crate::tags::Tags;
+use crate::transit::Transit;
 
 /// What the engine keeps of a host.
 pub(crate) struct HostState {
@@ -38,6 +39,8 @@ pub(crate) struct HostState {
     pub events: EventLog,
     /// Its networks.
     pub networks: Networks,
+    /// Its threads for archives.
+    pub transit: Transit,
     /// The cgroup below which its containers are placed, relative to the hierarchy's root.
     pub cgroup: CgroupPath,
     table: Mutex<Table>,
@@ -73,6 +76,11 @@ impl HostState {
         let networks = Networks::new(&id, &record);
         let levels = parent.as_ref().map(|parent| Arc::clone(parent.events.levels())).unwrap_or_default();
         let events = EventLog::new(id.clone(), levels);
+        let transit = match &parent {
+            None => Transit::of_machine(),
+            Some(machine) if machine.level == 0 => Transit::of_host(),
+            Some(above) => above.transit.clone(),
+        };
         HostState {
             id,
             level,
@@ -80,6 +88,7 @@ impl HostState {
             tags,
             events,
             networks,
+            transit,
             cgroup,
             table: Mutex::default(),
             execs: Mutex::default(),

@@ -47,6 +47,7 @@ mod system;
 mod table;
 mod tags;
 mod transfer;
+mod transit;
 mod update;
 pub mod view;
 mod volumes;

@@ -13,8 +13,9 @@ use droste_confine::{
 use droste_model::container::{Config, HostConfig, NamespaceMode, Ulimit};
 use droste_model::network::NetworkMode;
 use droste_runtime::namespaces::HostNamespaces;
+use droste_runtime::sys::open::open_at;
 use droste_runtime::words;
-use rustix::fs::{Mode, OFlags, ResolveFlags, major, minor, openat2};
+use rustix::fs::{OFlags, ResolveFlags, major, minor};
 
 use crate::error::{Error, Result};
 use crate::host::{Host, HostState, Power, Target};
@@ -196,7 +197,7 @@ fn collect(directory: &Path, into: &mut Vec<(DeviceNode, Access)>) {
 pub(crate) fn at(path: &Path) -> std::io::Result<std::fs::Metadata> {
     let root = std::fs::File::open("/")?;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let found = openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside)?;
+    let found = open_at(&root, path, OFlags::PATH, inside)?;
     std::fs::File::from(found).metadata()
 }
 

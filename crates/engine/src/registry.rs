@@ -196,6 +196,7 @@ impl Host {
             return Err(missing());
         }
         let registry = self.registry()?;
+        let _place = self.state.transit.place().await?;
         let options = PushOptions { auth, possession: self.possession() };
         for reference in references {
             let tagged = self.state.tags.get(&reference.to_string()).ok_or_else(missing)?;

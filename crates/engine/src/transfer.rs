@@ -107,11 +107,14 @@ impl Host {
         let host = self.clone();
         to_the_end(async move {
             let (images, tell) = (host.engine.images.clone(), Arc::clone(&sink));
-            let loaded = blocking(move || {
-                let options = LoadOptions { platform, ..LoadOptions::default() };
-                droste_image::load(&images, body, &options, &*tell).map_err(image_error)
-            })
-            .await?;
+            let loaded = host
+                .state
+                .transit
+                .run(move || {
+                    let options = LoadOptions { platform, ..LoadOptions::default() };
+                    droste_image::load(&images, body, &options, &*tell).map_err(image_error)
+                })
+                .await?;
             for one in loaded {
                 let names: Vec<String> = one.references.iter().map(ToString::to_string).collect();
                 host.set_tags(&one.image, &names).await?;
@@ -149,11 +152,11 @@ impl Host {
             self.state.emit(EventType::Image, "save", &view.id, &[("name", name.clone())]);
         }
         let (writer, download) = ChannelWriter::new();
-        tokio::task::spawn_blocking(move || {
+        self.state.transit.place().await?.spawn(move || {
             let mut writer = writer;
             let outcome = droste_image::save(&wanted, &mut writer).map_err(image_error);
             writer.finish(outcome);
-        });
+        })?;
         Ok(download)
     }
 
@@ -198,11 +201,14 @@ impl Host {
             let comment = if options.message.is_empty() { from } else { options.message };
             let make = MakeOptions { config, comment, ..MakeOptions::default() };
             let (images, platform) = (host.engine.images.clone(), options.platform);
-            let image = blocking(move || {
-                droste_image::import(&images, body, platform.as_ref(), droste_image::Limits::default(), &make)
-                    .map_err(image_error)
-            })
-            .await?;
+            let image = host
+                .state
+                .transit
+                .run(move || {
+                    droste_image::import(&images, body, platform.as_ref(), droste_image::Limits::default(), &make)
+                        .map_err(image_error)
+                })
+                .await?;
             let id = image.id().to_string();
             let name = options.reference.map(Reference::or_latest);
             host.set_tags(&image, &name.iter().map(ToString::to_string).collect::<Vec<_>>()).await?;

@@ -3,8 +3,10 @@
 
 use std::io::{self, Read};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat, openat2, statx};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstat, openat, statx};
 use rustix::io::Errno;
+
+use crate::sys::open::open_at;
 
 /// The most that is read of one file, in bytes.
 const MOST: u64 = 8 << 20;
@@ -16,12 +18,11 @@ const MOST: u64 = 8 << 20;
 pub fn read_small(path: &str) -> io::Result<String> {
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let root = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let found = openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside)?;
+    let found = open_at(&root, path, OFlags::PATH, inside)?;
     let kind = statx(&found, "", rustix::fs::AtFlags::EMPTY_PATH, StatxFlags::TYPE)?.stx_mode;
     require_file(FileType::from_raw_mode(kind.into()))?;
     // It may be another file by now, so the opening must not wait, and what was opened is looked at again.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = openat2(&root, path, flags, Mode::empty(), inside)?;
+    let file = open_at(&root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, inside)?;
     require_file(FileType::from_raw_mode(fstat(&file)?.st_mode))?;
     let mut bytes = Vec::new();
     std::fs::File::from(file).take(MOST).read_to_end(&mut bytes)?;

@@ -2,13 +2,20 @@
 //! what it tries and what stops it; `list` holds the two together.
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
+mod archives;
 mod fields;
 mod floor;
 mod kernel;
 mod list;
 mod measure;
 mod paths;
+mod races;
+mod registries;
 mod routes;
+mod wire;
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
 use droste_test_support::container::sh_with;
 use droste_test_support::image::BASE;
@@ -54,4 +61,14 @@ fn inside(c: &Container, script: &str) -> String {
     let outcome = c.exec(&["sh", "-c", script]);
     assert_eq!(outcome.code, 0, "{script}: {outcome:?}");
     outcome.out
+}
+
+/// Sends bytes and reads all that comes until the other side closes, or says nothing more.
+fn raw(h: &Engine, bytes: &[u8]) -> String {
+    let mut stream = UnixStream::connect(h.socket()).unwrap();
+    let _ = stream.write_all(bytes);
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
 }

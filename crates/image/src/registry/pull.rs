@@ -358,6 +358,6 @@ impl Read for Counted<'_> {
 }
 
 /// A task of ours that panicked.
-pub(super) fn died(error: tokio::task::JoinError) -> RegistryError {
+pub(super) fn died(error: impl std::fmt::Display) -> RegistryError {
     RegistryError::protocol("a task of the registry client", error.to_string())
 }

@@ -261,12 +261,15 @@ impl Push {
         let (sender, pieces) = mpsc::channel(8);
         let moved = Arc::new(AtomicU64::new(0));
         let (image, sink, counted) = (self.image.clone(), Arc::clone(&self.sink), Arc::clone(&moved));
-        let compress = tokio::task::spawn_blocking(move || compress(&image, diff_id, sender, &sink, &counted));
+        // At the registry's pace, and so on no thread of the runtime's, which others wait for.
+        let (done, compressed) = tokio::sync::oneshot::channel();
+        let work = move || drop(done.send(compress(&image, diff_id, sender, &sink, &counted)));
+        std::thread::Builder::new().name("push".to_owned()).spawn(work).map_err(died)?;
         let call = Call::new(Method::PATCH, &location).header(CONTENT_TYPE, "application/octet-stream");
         let (endpoint, head) = self.session.head(&call, &location)?;
         let sending = self.session.transport.send_pieces(&endpoint, &head, pieces);
         let response = watched(sending, &moved, self.session.settings.stall, diff_id).await?;
-        let (digest, size) = compress.await.map_err(died)??;
+        let (digest, size) = compressed.await.map_err(died)??;
         if response.status() != StatusCode::ACCEPTED {
             return Err(refusal(response, self.session.settings.stall).await.into_error());
         }

@@ -16,7 +16,7 @@ use flate2::read::GzDecoder;
 use rustix::fs::inotify;
 use serde::Deserialize;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Stream;
 
@@ -108,10 +108,13 @@ impl Reader {
         let failed = self.sender.clone();
         let watch = if self.options.follow { Some(watch(&self.path)) } else { None };
         let watch = watch.transpose().map_err(|error| (failed.clone(), error))?;
-        let started = tokio::task::spawn_blocking(move || {
+        // At the client's pace, and so on no thread of the runtime's, which others wait for.
+        let (done, started) = oneshot::channel();
+        let work = move || {
             let result = self.read_existing();
-            (self, result)
-        });
+            let _ = done.send((self, result));
+        };
+        std::thread::Builder::new().name("logs".to_owned()).spawn(work).map_err(|error| (failed.clone(), error))?;
         let (mut reader, result) = started.await.map_err(|error| (failed.clone(), io::Error::other(error)))?;
         let live = result.map_err(|error| (failed.clone(), error))?;
         match (live, watch) {

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat, openat2, statx};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat, statx};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree};
 use rustix::process::{Pid, PidfdFlags, fchdir, pidfd_open};
@@ -343,7 +343,7 @@ fn detach(found: BorrowedFd<'_>, options: BindOptions) -> io::Result<BindSource>
 /// Opens a path inside a root.
 fn resolve(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside)
+    sys::open::open_at(root, path, OFlags::PATH, inside)
 }
 
 fn make_directory(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {

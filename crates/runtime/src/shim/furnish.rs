@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use droste_runtime::plan::{Device, DeviceKind, Failure, LaunchPlan, Mount, MountFlags, MountSource, Propagation};
 use droste_runtime::sys::mount::set_attributes;
+use droste_runtime::sys::open::open_at;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fstat, makedev, mkdirat, mknodat,
     openat2, readlinkat, symlinkat,
@@ -162,7 +163,7 @@ fn is_directory(fd: BorrowedFd<'_>) -> io::Result<bool> {
 /// Opens a path in the root, links followed inside it.
 pub(crate) fn resolve(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    Ok(openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+    Ok(open_at(root, path, OFlags::PATH, resolve)?)
 }
 
 /// Opens a path in the root; makes what is missing of it.

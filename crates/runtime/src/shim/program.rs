@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use droste_runtime::lookup::{Identity, identify};
 use droste_runtime::plan::{Capabilities, Failure, FailureKind, Process, Rlimit, WindowSize};
 use droste_runtime::{sys, wire, words};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Uid, fchown, open, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Uid, fchown, open};
 use rustix::io::Errno;
 use rustix::process::{fchdir, ioctl_tiocsctty, setsid, umask};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
@@ -168,8 +168,8 @@ pub(crate) fn enter_directory(cwd: &str, make_in: Option<BorrowedFd<'_>>) -> Res
 }
 
 fn change_directory(cwd: &str) -> rustix::io::Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = openat2(CWD, cwd, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let directory = sys::open::open_at(CWD, cwd, flags, ResolveFlags::NO_MAGICLINKS)?;
     fchdir(directory)
 }
 
@@ -311,7 +311,7 @@ fn executable(path: &str) -> io::Result<()> {
         return Err(Errno::ACCESS.into());
     }
     let flags = rustix::fs::AtFlags::EACCESS;
-    Ok(rustix::fs::accessat(rustix::fs::CWD, path, rustix::fs::Access::EXEC_OK, flags)?)
+    Ok(rustix::fs::accessat(CWD, path, rustix::fs::Access::EXEC_OK, flags)?)
 }
 
 fn not_executable(name: &str, error: &io::Error) -> Failure {

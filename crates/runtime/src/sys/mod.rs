@@ -3,6 +3,7 @@
 
 pub mod bpf;
 pub mod mount;
+pub mod open;
 pub mod process;
 #[cfg(feature = "daemon")]
 pub mod readiness;
