@@ -36,12 +36,12 @@ fn ask(operation: Operation) -> Ask {
         O::ContainerInspect | O::ContainerTop | O::ContainerChanges | O::ContainerExport | O::ContainerStart | O::ContainerStop | O::ContainerRestart => ("", None),
         O::ContainerKill | O::ContainerPause | O::ContainerUnpause | O::ContainerWait | O::ExecInspect | O::ImageInspect | O::ImageHistory | O::ImageSave => ("", None),
         O::NetworkInspect | O::NetworkDelete | O::VolumeInspect | O::VolumeUpdate | O::DistributionInspect => ("", None),
-        // They name nothing in their paths; what their queries and bodies name is in `REFERENCES` and in `fields`.
+        // They name nothing in their paths; what their queries and bodies name is in `references` and in `fields`.
         O::ContainerList | O::ContainerCreate | O::ContainerPrune | O::ImageList | O::ImageCreate | O::ImagePrune | O::ImageSaveMany | O::ImageLoad | O::ImageCommit => ("", None),
         O::NetworkList | O::NetworkCreate | O::NetworkPrune | O::VolumeList | O::VolumeCreate | O::VolumePrune | O::BuildPrune => ("", None),
-        O::Ping | O::Version | O::Info | O::Events | O::Auth | O::DiskUsage | O::DrosteTree => ("", None),
-        // Refused to everybody but the machine (tests/nested, above).
-        O::DrosteContainers | O::DrosteEvents => ("", None),
+        O::Ping | O::Version | O::Info | O::Events | O::Auth | O::DiskUsage => ("", None),
+        // Not even the list of what is below tells of what is above: `nothing_above_is_listed`.
+        O::DrosteTree | O::DrosteContainers | O::DrosteEvents => ("", None),
     }
 }
 
@@ -326,4 +326,21 @@ fn a_socket_that_looks_changes_nothing() {
         assert_eq!(crate::attempt(&h, body).status, 403);
     }
     assert_eq!(victim.inspect()["State"]["Status"], "running");
+}
+
+/// Lists and drawings of all levels begin at the host that asks.
+#[test]
+fn nothing_above_is_listed() {
+    let e = Engine::shared();
+    let (c, h) = host(e, json!({}));
+    let (_s, sibling) = host(e, json!({}));
+    let foreign = [belongings(e, "machine").container, belongings(&sibling, "sibling").container];
+    for target in ["/droste/tree", "/droste/containers/json?all=1", "/droste/events?since=0&until=1", "/containers/json?all=1", "/networks", "/volumes", "/system/df", "/info"] {
+        let text = h.request("GET", target).send().text();
+        for other in &foreign {
+            assert!(!text.contains(&other.id) && !text.contains(&other.name), "{target}: {text}");
+        }
+        assert!(!text.contains(&_s.id) && !text.contains(&_s.name), "{target}: {text}");
+    }
+    drop(c);
 }
