@@ -237,7 +237,11 @@ impl Host {
     }
 
     /// Linked containers must be on this host, and are known by their ids from now on.
+    /// On networks with names of their own a link is only another name, which may mean somebody later.
     fn links_by_id(&self, host: &mut HostConfig) -> Result<()> {
+        if host.network_mode.network() != Some("bridge") {
+            return Ok(());
+        }
         for link in host.links.iter_mut().flatten() {
             let (name, alias) = links::parts(link);
             let linked = self

@@ -22,6 +22,9 @@ pub struct Bridge {
     pub icc: bool,
     /// Whether what its containers send elsewhere gets the host's address.
     pub masquerade: bool,
+    /// The host's addresses, at most one of a family, that such packets get; else that of the interface by which they
+    /// leave.
+    pub sources: Vec<IpAddr>,
     /// Whether nothing is forwarded between it and anything else.
     pub internal: bool,
     /// Interfaces of the host from which published ports may be reached at the containers' own addresses.
@@ -81,13 +84,18 @@ impl Bridge {
     /// A bridge as Docker's default one is: first address as gateway, MTU 1500, open inside, masked outside.
     pub fn new(name: &str, subnet: IpNet) -> Self {
         let subnets = vec![BridgeSubnet::new(subnet)];
-        let (name, trusted) = (name.to_owned(), Vec::new());
-        Self { name, subnets, mtu: 1500, icc: true, masquerade: true, internal: false, trusted }
+        let (name, sources, trusted) = (name.to_owned(), Vec::new(), Vec::new());
+        Self { name, subnets, mtu: 1500, icc: true, masquerade: true, sources, internal: false, trusted }
     }
 
     /// Its subnet of a family.
     pub fn subnet(&self, family: Family) -> Option<&BridgeSubnet> {
         self.subnets.iter().find(|s| Family::of(s.net.addr()) == family)
+    }
+
+    /// The address of a family that what its containers send elsewhere gets, if one is set.
+    pub(crate) fn source(&self, family: Family) -> Option<IpAddr> {
+        self.sources.iter().copied().find(|ip| Family::of(*ip) == family)
     }
 
     /// The bridge's own addresses with their prefix lengths.

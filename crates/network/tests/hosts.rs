@@ -506,7 +506,7 @@ fn publishing_on_a_flushed_table_writes_all_of_it() {
 }
 
 /// What `nft` makes of each rule that this crate encodes.
-const RULES: [&str; 29] = [
+const RULES: [&str; 31] = [
     "iifname != \"lo\" ip daddr 127.0.0.0/8 drop",
     "iifname != \"lo\" ip saddr 127.0.0.0/8 drop",
     "ip6 daddr ::1 return",
@@ -516,6 +516,8 @@ const RULES: [&str; 29] = [
     "dnat ip6 to meta l4proto . th dport map @ports6 ",
     "type nat hook prerouting priority dstnat; policy accept;\n\t\tfib daddr type local jump publish",
     "type nat hook output priority -100; policy accept;\n\t\tfib daddr type local jump publish",
+    "meta nfproto ipv4 oifname != @bridges snat ip to iifname map @sources ",
+    "meta nfproto ipv6 oifname != @bridges snat ip6 to iifname map @sources6",
     "meta nfproto ipv4 iifname @masquerade oifname != @bridges masquerade",
     "meta nfproto ipv6 iifname @masquerade6 oifname != @bridges masquerade",
     "ip saddr 127.0.0.0/8 oifname @bridges masquerade",

@@ -293,6 +293,29 @@ fn gateway_modes_open_what_they_say() {
 }
 
 #[test]
+fn what_leaves_a_bridge_may_have_an_address_of_its_own() {
+    let (outside, host) = world();
+    run(host.namespace(), "ip", "addr add 10.200.0.9/24 dev eth0");
+    run(host.namespace(), "ip", "addr add fd00:200::9/64 dev eth0 nodad");
+    let sources = vec![ip("10.200.0.9"), ip("fd00:200::9")];
+    let bridge = Bridge { sources, ..dual("droste1", "172.20.0.0/16", "fd00:20::/64") };
+    let plain = dual("droste2", "172.21.0.0/16", "fd00:21::/64");
+    host.ensure_bridge(&bridge).unwrap();
+    host.ensure_bridge(&plain).unwrap();
+    let named = sandbox(&host, &bridge, &["172.20.0.2", "fd00:20::2"]);
+    let masked = sandbox(&host, &plain, &["172.21.0.2", "fd00:21::2"]);
+    tcp_server(outside.namespace(), 80);
+    assert_eq!(OUTSIDE.map(|at| seen(&named, at, 80)), ["10.200.0.9", "fd00:200::9"]);
+    // Of several addresses of IPv6 the kernel masks with the latest, so only IPv4 tells the two apart.
+    assert_eq!(seen(&masked, OUTSIDE[0], 80), HOST[0]);
+    host.remove_bridge("droste1").unwrap();
+    assert!(
+        run(host.namespace(), "nft", "list map inet droste sources").lines().count() == 5,
+        "it goes with its bridge"
+    );
+}
+
+#[test]
 fn trusted_interfaces_reach_published_ports_directly() {
     let (outside, host) = world();
     let bridge = Bridge { trusted: vec!["eth0".to_owned()], ..single("droste1", "172.20.0.0/16") };

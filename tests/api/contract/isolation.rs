@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::net::{TcpStream, UdpSocket};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use droste_test_support::container::{idle, sh_with};
@@ -117,13 +118,16 @@ fn options_of_a_bridge_at_work() {
 /// A machine beyond the host: a network namespace at the end of a link, at `.2` of a subnet where the host is `.1`.
 struct Outside {
     child: std::process::Child,
+    /// The host's end of the link.
+    link: String,
     subnet: String,
 }
 
 impl Outside {
     fn new(e: &Engine) -> Self {
         let subnet = subnet();
-        let link = format!("to{}", std::process::id());
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let link = format!("to{}n{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let child = e.in_netns(|| Command::new("unshare").args(["--net", "sleep", "1000"]).spawn().unwrap());
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
         let path = format!("/proc/{}/ns/net", child.id());
@@ -136,7 +140,7 @@ impl Outside {
             ip(&["addr", "add", &format!("{subnet}.1/24"), "dev", &link]);
             ip(&["link", "set", &link, "up"]);
         });
-        let outside = Self { child, subnet };
+        let outside = Self { child, link, subnet };
         outside.within(|| {
             ip(&["addr", "add", &format!("{}.2/24", outside.subnet), "dev", "eth0"]);
             ip(&["link", "set", "eth0", "up"]);
@@ -150,10 +154,15 @@ impl Outside {
     }
 
     fn read(&self, port: u16) -> std::io::Result<String> {
-        let host = format!("{}.1", self.subnet);
+        self.read_at(&format!("{}.1", self.subnet), port, Duration::from_secs(60))
+    }
+
+    /// What a TCP port says, the host being the way to it.
+    fn read_at(&self, address: &str, port: u16, patience: Duration) -> std::io::Result<String> {
+        let at = (address.parse::<std::net::IpAddr>().unwrap(), port).into();
         self.within(|| {
             let mut text = String::new();
-            TcpStream::connect((host.as_str(), port))?.read_to_string(&mut text).map(|_| text)
+            TcpStream::connect_timeout(&at, patience)?.read_to_string(&mut text).map(|_| text)
         })
     }
 }
@@ -196,4 +205,53 @@ fn published_ports_are_reached_from_outside() {
     let unpublished = net.address(&open);
     let direct = outside.within(|| TcpStream::connect_timeout(&format!("{unpublished}:80").parse().unwrap(), Duration::from_secs(2)));
     assert!(direct.is_err() || open.exec(&["true"]).code != 0 || e.is_docker(), "a container's own address is not for others");
+}
+
+#[test]
+fn gateway_modes_open_what_they_say() {
+    const LONG: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_millis(1500);
+    let e = Engine::shared();
+    let outside = Outside::new(e);
+    let mode = |mode: &str| e.network(json!({"Options": {"com.docker.network.bridge.gateway_mode_ipv4": mode}}));
+    let (routed, open, closed) = (mode("routed"), mode("nat-unprotected"), mode("nat"));
+    let published = server(e, &routed, json!({"PortBindings": {"80/tcp": [{}]}}));
+    let at = routed.address(&published);
+    assert_eq!(outside.read_at(&at, 80, LONG).unwrap(), "answer\n", "a published port, at the container's own address");
+    let hidden = server(e, &routed, json!({}));
+    assert!(outside.read_at(&routed.address(&hidden), 80, SHORT).is_err(), "what is not published is not open");
+    let bare = server(e, &open, json!({}));
+    assert_eq!(outside.read_at(&open.address(&bare), 80, LONG).unwrap(), "answer\n", "all is open");
+    let usual = server(e, &closed, json!({"PortBindings": {"80/tcp": [{}]}}));
+    assert!(outside.read_at(&closed.address(&usual), 80, SHORT).is_err(), "as nothing is else");
+}
+
+#[test]
+fn a_hosts_address_for_what_leaves() {
+    let e = Engine::shared();
+    let outside = Outside::new(e);
+    let own = format!("{}.77", outside.subnet);
+    let added = e.in_netns(|| Command::new("ip").args(["addr", "add", &format!("{own}/24"), "dev", &outside.link]).status().unwrap());
+    assert!(added.success());
+    let net = e.network(json!({"Options": {"com.docker.network.host_ipv4": own}}));
+    t!(e, GET "/networks/{net}", 200, ".Options" == {"com.docker.network.host_ipv4": own});
+    let c = client(e, &net);
+    let listener = outside.within(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    listener.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let to = (format!("{}.2", outside.subnet), listener.local_addr().unwrap().port());
+    e.in_netns_of_container(&c, || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", to).unwrap());
+    assert_eq!(listener.recv_from(&mut [0; 8]).unwrap().1.ip().to_string(), own);
+}
+
+#[test]
+fn a_bridge_without_an_address_leaves_the_gateway_to_others() {
+    let e = Engine::shared();
+    let net = e.network(json!({"Options": {"com.docker.network.bridge.inhibit_ipv4": "true"}}));
+    let c = client(e, &net);
+    let gateway = net.inspect()["IPAM"]["Config"][0]["Gateway"].as_str().unwrap().to_owned();
+    assert_eq!(net.endpoint(&c)["Gateway"], gateway.as_str());
+    let route = c.exec(&["ip", "route"]).out;
+    assert!(route.contains(&format!("default via {gateway} dev eth0")), "{route}");
+    let at_host = e.in_netns(|| Command::new("ip").args(["-4", "-o", "addr"]).output().unwrap().stdout);
+    assert!(!String::from_utf8_lossy(&at_host).contains(&format!(" {gateway}/")), "the host keeps out");
 }

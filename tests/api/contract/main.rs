@@ -18,6 +18,7 @@ mod lists;
 mod mounts;
 mod network;
 mod networks;
+mod parents;
 mod process;
 mod resolve;
 mod sources;

@@ -87,6 +87,32 @@ fn pools_do_not_overlap() {
 }
 
 #[test]
+fn who_has_the_pools_is_said_when_they_run_out() {
+    let e = Engine::shared();
+    if e.not_on_docker("Docker names nobody, and others need its pools") {
+        return;
+    }
+    let first = e.network(json!({}));
+    let mut made = Vec::new();
+    let refusal = loop {
+        let name = e.name("many");
+        let reply = e.request("POST", "/networks/create").json(&json!({"Name": name})).send();
+        if reply.status != 201 {
+            break reply;
+        }
+        made.push(name);
+        assert!(made.len() < 40, "Docker's pools have 31 subnets");
+    };
+    refusal.check(".message", "has", &json!("all predefined address pools have been fully subnetted"));
+    refusal.check(".message", "has", &json!(format!("(network {})", first.name)));
+    drop(e.network_on(&format!("{}.0/24", subnet())));
+    for name in made {
+        t!(e, DELETE "/networks/{name}", 204);
+    }
+    drop(e.network(json!({})));
+}
+
+#[test]
 fn a_removed_networks_pool_is_free_again() {
     let e = Engine::shared();
     let net = format!("{}.0/24", subnet());

@@ -184,6 +184,22 @@ fn restarted_it_knows_all_again() {
 }
 
 #[test]
+fn a_link_on_a_network_may_mean_somebody_later() {
+    let e = Engine::shared();
+    let net = e.network(json!({}));
+    let late = e.name("late");
+    let mut config = on(&net);
+    config["Links"] = json!([format!("{late}:friend")]);
+    let mut body = sh_with("sleep 1000", config);
+    body["NetworkingConfig"] = json!({"EndpointsConfig": {net.name.as_str(): {"Links": [format!("{late}:friend")]}}});
+    let c = e.run(body);
+    assert_eq!(e.addresses(&c, "friend"), Vec::<String>::new(), "nobody is there yet");
+    let friend = e.create_named(&late, sh_with("sleep 1000", on(&net)));
+    friend.start();
+    assert_eq!(e.addresses(&c, "friend"), [net.address(&friend)]);
+}
+
+#[test]
 fn links_on_a_network_are_names_for_one_alone() {
     let e = Engine::shared();
     let net = e.network(json!({}));

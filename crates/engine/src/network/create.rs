@@ -282,7 +282,7 @@ impl Networks {
         Ok(())
     }
 
-    /// Two networks can't have the same bridge, or share a parent.
+    /// Two networks can't have the same bridge, and not all can share a parent.
     fn check_bridge_name(&self, new: &Network) -> Result<()> {
         let way = new.live().way.clone();
         for other in self.all().iter().filter(|other| other.record.id != new.record.id) {
@@ -297,12 +297,10 @@ impl Networks {
                     new.record.id, other.record.id
                 )));
             }
-            let parents = way.as_ref().and_then(Way::parent).zip(theirs.as_ref().and_then(Way::parent));
-            if let Some((_, taken)) = parents.filter(|(one, two)| one.name == two.name) {
-                return Err(Error::forbidden(format!(
-                    "network {} is already using parent interface {}",
-                    other.record.id, taken.name
-                )));
+            if let Some(refusal) =
+                way.as_ref().zip(theirs.as_ref()).and_then(|(way, theirs)| way.clash(theirs, &other.record))
+            {
+                return Err(Error::internal(refusal));
             }
         }
         Ok(())
@@ -334,13 +332,22 @@ impl Networks {
         Ok(())
     }
 
+    /// Whether a network's containers hang on this interface.
+    fn has_parent(&self, name: &str) -> bool {
+        let uses =
+            |network: &Arc<Network>| network.live().way.as_ref().and_then(Way::parent).is_some_and(|p| p.name == name);
+        self.all().iter().any(uses)
+    }
+
     /// Takes a network out of the table and out of the host's namespace. Blocking.
     fn forget(&self, network: &Network) {
+        let _only_one = lock(&self.changing);
         self.remove(network);
         let open = lock(&self.open).clone();
         let (Some(open), Some(way)) = (open, network.live().way.clone()) else { return };
         let removed = match way {
             Way::Bridge(way) => open.remove_bridge(&way.bridge.name),
+            Way::Macvlan { parent, .. } | Way::Ipvlan { parent, .. } if self.has_parent(&parent.name) => Ok(()),
             Way::Macvlan { parent, .. } | Way::Ipvlan { parent, .. } => open.remove_parent(&parent),
         };
         if let Err(error) = removed {

@@ -56,6 +56,26 @@ impl Way {
         }
     }
 
+    /// Why a network can not be beside another one on the same parent, if so: one that takes the whole of it has no
+    /// neighbours, and ipvlan's have one network each.
+    pub(crate) fn clash(&self, other: &Way, record: &NetworkRecord) -> Option<String> {
+        let id = &record.id;
+        match (self, other) {
+            (Way::Macvlan { parent, mode }, Way::Macvlan { parent: taken, mode: theirs }) if parent == taken => {
+                let using = format!("macvlan network {id} is already using parent interface {}", taken.name);
+                match (mode, theirs) {
+                    (MacvlanMode::Passthru, _) => Some(format!("cannot use mode passthru, {using}")),
+                    (_, MacvlanMode::Passthru) => Some(format!("{using} in mode passthru")),
+                    _ => None,
+                }
+            }
+            (Way::Ipvlan { parent, .. }, Way::Ipvlan { parent: taken, .. }) if parent == taken => {
+                Some(format!("network {id} is already using parent interface {}", taken.name))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the host routes by the link alone: there is no gateway's address.
     pub(crate) fn is_routed_by_link(&self) -> bool {
         matches!(self, Way::Ipvlan { mode: IpvlanMode::L3 | IpvlanMode::L3s, .. })
@@ -96,12 +116,6 @@ fn bridge(record: &NetworkRecord) -> Result<BridgeWay> {
     let options = Options(&record.options);
     let subnets =
         record.subnets_in_use().map(|subnet| bridge_subnet(record, &options, subnet)).collect::<Result<_>>()?;
-    if options.address("com.docker.network.host_ipv4")?.is_some() {
-        return Err(Error::NotImplemented(crate::error::Message::new(
-            "the option com.docker.network.host_ipv4 is not part of this version of Droste: what leaves a bridge gets the \
-             address of the interface by which it leaves",
-        )));
-    }
     let mtu = options.mtu()?;
     let bridge = Bridge {
         name: bridge_name(record),
@@ -109,6 +123,7 @@ fn bridge(record: &NetworkRecord) -> Result<BridgeWay> {
         mtu,
         icc: options.switch("com.docker.network.bridge.enable_icc")?.unwrap_or(true),
         masquerade: options.switch("com.docker.network.bridge.enable_ip_masquerade")?.unwrap_or(true),
+        sources: options.sources()?,
         internal: record.internal,
         trusted: options.list("com.docker.network.bridge.trusted_host_interfaces"),
     };
@@ -167,6 +182,21 @@ impl Options<'_> {
     fn address(&self, name: &str) -> Result<Option<IpAddr>> {
         let Some(text) = self.0.get(name) else { return Ok(None) };
         text.parse().map(Some).map_err(|_| Self::wrong(name, text, "nil ip"))
+    }
+
+    /// The addresses that what leaves the bridge gets, one of each family at most.
+    fn sources(&self) -> Result<Vec<IpAddr>> {
+        let mut sources = Vec::new();
+        for (name, family) in
+            [("com.docker.network.host_ipv4", Family::V4), ("com.docker.network.host_ipv6", Family::V6)]
+        {
+            let Some(ip) = self.address(name)? else { continue };
+            if Family::of(ip) != family {
+                return Err(Self::wrong(name, &ip.to_string(), format!("not an {} address", family.name())));
+            }
+            sources.extend(Some(ip).filter(|ip| !ip.is_unspecified()));
+        }
+        Ok(sources)
     }
 
     fn mode(&self, name: &str) -> Result<GatewayMode> {

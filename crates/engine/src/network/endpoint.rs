@@ -133,7 +133,8 @@ impl Place {
         let bridge: Vec<IpAddr> =
             of_bridge.iter().flat_map(|way| way.bridge.subnets.iter().filter_map(|subnet| subnet.address)).collect();
         let subnets = self.network.record.subnets_in_use();
-        let others = subnets.filter(|_| of_bridge.is_none()).filter_map(|subnet| subnet.address.map(|ip| (subnet, ip)));
+        // Where the host keeps out of a subnet, the gateway is somebody else's.
+        let others = subnets.filter_map(|subnet| subnet.address.map(|ip| (subnet, ip)));
         let mine = |ip: IpAddr| Some(ip) == self.record.v4.map(|(ip, _)| IpAddr::V4(ip));
         let others = others.filter(|(subnet, ip)| {
             !mine(*ip) && self.record.addresses().any(|address| subnet.subnet.contains(&address))

@@ -93,6 +93,8 @@ const CLOSED: Set = set("closed", (TYPE_NFPROTO, 1), None);
 pub(crate) struct Sets {
     /// Bridges whose containers' sources are masked.
     pub(crate) masquerade: Set,
+    /// Bridges whose containers' sources become one address.
+    pub(crate) sources: Set,
     /// Bridges whose containers are reached by whoever has a route.
     pub(crate) unprotected: Set,
     /// Bridges whose containers answer echo requests from everywhere.
@@ -111,6 +113,7 @@ pub(crate) struct Sets {
 
 pub(crate) const IPV4: Sets = Sets {
     masquerade: set("masquerade", NAME, None),
+    sources: set("sources", NAME, Some((TYPE_IPV4, 4))),
     unprotected: set("unprotected", NAME, None),
     routed: set("routed", NAME, None),
     subnets: Set { intervals: true, ..set("subnets", (TYPE_IPV4, 4), None) },
@@ -122,6 +125,7 @@ pub(crate) const IPV4: Sets = Sets {
 
 pub(crate) const IPV6: Sets = Sets {
     masquerade: set("masquerade6", NAME, None),
+    sources: set("sources6", NAME, Some((TYPE_IPV6, 16))),
     unprotected: set("unprotected6", NAME, None),
     routed: set("routed6", NAME, None),
     subnets: Set { intervals: true, ..set("subnets6", (TYPE_IPV6, 16), None) },
@@ -145,9 +149,9 @@ impl Sets {
         }
     }
 
-    const fn all(&self) -> [Set; 8] {
-        let Self { masquerade, unprotected, routed, subnets, ports, ports_at, open, targets } = *self;
-        [masquerade, unprotected, routed, subnets, ports, ports_at, open, targets]
+    const fn all(&self) -> [Set; 9] {
+        let Self { masquerade, sources, unprotected, routed, subnets, ports, ports_at, open, targets } = *self;
+        [masquerade, sources, unprotected, routed, subnets, ports, ports_at, open, targets]
     }
 }
 
@@ -245,7 +249,10 @@ fn subnet_entries(bridge: &Bridge, subnet: &BridgeSubnet, name: &[u8]) -> Vec<En
     let mut all = Vec::new();
     let translated = matches!(subnet.mode, GatewayMode::Nat | GatewayMode::NatUnprotected);
     if bridge.masquerade && translated && !bridge.internal {
-        all.push((sets.masquerade.name, Element::key(name.to_vec())));
+        all.push(match bridge.source(Family::of(subnet.net.addr())) {
+            Some(ip) => (sets.sources.name, Element { data: Some(octets(ip)), ..Element::key(name.to_vec()) }),
+            None => (sets.masquerade.name, Element::key(name.to_vec())),
+        });
     }
     match subnet.mode {
         GatewayMode::NatUnprotected => all.push((sets.unprotected.name, Element::key(name.to_vec()))),
@@ -374,6 +381,11 @@ mod tests {
         bridge.icc = false;
         bridge.trusted = vec!["eth0".to_owned()];
         assert_eq!(names(&bridge), [&["bridges", "internal", "trusted", "subnets", "subnets"][..], &six].concat());
+        bridge.internal = false;
+        bridge.sources = vec!["10.1.2.3".parse().unwrap()];
+        let source = bridge_entries(&bridge).into_iter().find(|(set, _)| *set == "sources").unwrap().1;
+        assert_eq!((source.key, source.data), (interface_name("b"), Some(vec![10, 1, 2, 3])));
+        assert!(!names(&bridge).contains(&"masquerade"));
         let open = Bridge::new("c", "192.0.0.0/2".parse().unwrap());
         assert_eq!(names(&open).iter().filter(|set| **set == "subnets").count(), 1, "it has no end");
     }

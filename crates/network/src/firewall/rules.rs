@@ -4,7 +4,8 @@
 //!   published ports of loopback need `route_localnet` on bridges (CVE-2020-8558).
 //! - `prerouting` and `output` lead packets for an address of this host to `publish`, which looks the
 //!   destination up in `ports_at` (one address) and `ports` (any address).
-//! - `postrouting` masks the source of what leaves bridges that masquerade, of loopback's packets to a
+//! - `postrouting` masks the source of what leaves bridges that masquerade (with an address of their own, if they have
+//!   one in `sources`), of loopback's packets to a
 //!   container, and of a container's packets to a published port (the reply must come back this way).
 //! - `forward` keeps internal bridges to themselves, and lets into the others: replies, published ports, and
 //!   their own containers if `icc`. All else is dropped: other bridges' containers, and outsiders that route
@@ -82,7 +83,14 @@ fn postrouting_rules() -> Vec<Draft> {
     let mut all = Vec::new();
     for family in BOTH {
         let sets = Sets::of(family);
+        let mapped = vec![
+            Expr::Interface { input: true, register: NFT_REG_1 },
+            Expr::Map { map: sets.sources.name },
+            Expr::SourceNat { protocol: nfproto(family) },
+        ];
+        let named = [of(family), not_to_bridges(), mapped].concat();
         let out = [of(family), input_in(&sets.masquerade), not_to_bridges(), vec![Expr::Masquerade]].concat();
+        all.push(("postrouting", "containers to elsewhere, from one address", named));
         all.push(("postrouting", "containers to elsewhere", out));
     }
     let local = [of(Family::V4), loopback_at(12), into_bridges(), vec![Expr::Masquerade]].concat();

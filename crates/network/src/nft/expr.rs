@@ -42,6 +42,8 @@ pub(crate) enum Expr {
     Map { map: &'static str },
     /// Changes the destination to the address in register 1 and the port in a word after it.
     DestinationNat { protocol: u8, port: u32 },
+    /// Changes the source to the address in register 1.
+    SourceNat { protocol: u8 },
     /// Puts bytes into a register.
     Immediate { register: u32, bytes: Vec<u8> },
     /// Changes the source to the address of the interface it leaves by.
@@ -60,6 +62,7 @@ const FIB_RESULT_ADDRTYPE: u32 = 3;
 const FIB_F_DADDR: u32 = 2;
 const CMP_NEQ: u32 = 1;
 const LOOKUP_F_INV: u32 = 1;
+const NAT_SNAT: u32 = 0;
 const NAT_DNAT: u32 = 1;
 
 impl Expr {
@@ -93,7 +96,7 @@ impl Expr {
             Expr::Mask(_) => "bitwise",
             Expr::Compare { .. } => "cmp",
             Expr::InSet { .. } | Expr::Map { .. } => "lookup",
-            Expr::DestinationNat { .. } => "nat",
+            Expr::DestinationNat { .. } | Expr::SourceNat { .. } => "nat",
             Expr::Masquerade => "masq",
             Expr::Immediate { .. } | Expr::Verdict { .. } => "immediate",
         }
@@ -119,6 +122,7 @@ impl Expr {
                 m.text(1, map).be32(2, NFT_REG_1).be32(3, NFT_REG_1);
             }
             Expr::DestinationNat { protocol, port } => encode_nat(m, *protocol, *port),
+            Expr::SourceNat { protocol } => numbers(m, &[NAT_SNAT, u32::from(*protocol), NFT_REG_1]),
             Expr::Masquerade => {}
             Expr::Immediate { register, bytes } => {
                 m.be32(1, *register).nest(2, |m| {
