@@ -177,8 +177,18 @@ impl Bounds {
     }
 
     /// Capabilities of a process that `exec --privileged` starts in a container on this host.
-    pub fn privileged_exec(&self) -> Capabilities {
-        self.capabilities
+    pub fn privileged_exec(&self, machine: &Machine) -> Capabilities {
+        self.passed_on(machine)
+    }
+
+    /// The capabilities that a container on this host may have: the host's own. `CAP_SYS_PTRACE` is one of them only where
+    /// the host has all of the machine's, because who has it can take over the process that enters a container for an
+    /// exec, and that has all of the machine's for a moment.
+    fn passed_on(&self, machine: &Machine) -> Capabilities {
+        if self.capabilities.covers(machine.capabilities) {
+            return self.capabilities;
+        }
+        self.capabilities.difference(Capabilities::NONE.with(Capability::SYS_PTRACE))
     }
 
     fn capabilities(
@@ -189,7 +199,8 @@ impl Bounds {
     ) -> Result<Capabilities, BoundError> {
         let (add, drop) = (&request.cap_add, &request.cap_drop);
         let asked = Capabilities::requested(add, drop, request.privileged, machine.capabilities)?;
-        let missing = asked.difference(self.capabilities);
+        let mine = self.passed_on(machine);
+        let missing = asked.difference(mine);
         let by_name = Capabilities::requested(&without_all(add), drop, false, Capabilities::NONE)?;
         let named = missing.intersection(by_name);
         if !named.is_empty() && !request.privileged {
@@ -200,7 +211,7 @@ impl Bounds {
         } else if missing != named {
             warnings.push("capability ALL means those that this host has itself".to_owned());
         }
-        Ok(asked.intersection(self.capabilities))
+        Ok(asked.intersection(mine))
     }
 
     fn seccomp(
@@ -410,6 +421,19 @@ mod tests {
         assert!(privileges.seccomp.is_empty() && privileges.paths == PathRules::none());
         assert!(privileges.writable_sysfs && privileges.writable_cgroups);
         assert_eq!(warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn looking_into_all_processes_is_passed_on_with_everything_or_not_at_all() {
+        let adds = |words: &[&str]| Request { cap_add: strings(words), ..Request::default() };
+        let (tracer, _) = root().bound(&adds(&["SYS_PTRACE"]), &machine()).unwrap();
+        assert!(tracer.capabilities.has(Capability::SYS_PTRACE));
+        let (child, warnings) = Bounds::of(&tracer).bound(&adds(&["SYS_PTRACE"]), &machine()).unwrap();
+        assert_eq!((child.capabilities, warnings.len()), (Capabilities::DOCKER_DEFAULT, 1));
+        assert!(!Bounds::of(&tracer).privileged_exec(&machine()).has(Capability::SYS_PTRACE));
+        let (whole, _) = root().bound(&privileged(), &machine()).unwrap();
+        let (child, _) = Bounds::of(&whole).bound(&privileged(), &machine()).unwrap();
+        assert!(child.capabilities.has(Capability::SYS_PTRACE));
     }
 
     #[test]

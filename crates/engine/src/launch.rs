@@ -80,6 +80,17 @@ fn could_trace_launcher(power: &Power) -> Result<bool> {
     Ok(has.has(droste_confine::Capability::SYS_PTRACE) && !has.covers(privileges::machine()?.capabilities))
 }
 
+/// Nor may the launcher enter such a host's own PID namespace.
+fn refuse_tracer(power: &Power) -> Result<()> {
+    if !could_trace_launcher(power)? {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "a container can't be in the PID namespace of a host that has CAP_SYS_PTRACE and not everything else: leave out \
+         the PID mode, or make the host without that capability or privileged",
+    ))
+}
+
 fn exit_code(kind: FailureKind) -> i32 {
     match kind {
         FailureKind::NotFound => 127,
@@ -305,8 +316,14 @@ impl Engine {
         let failed = |error: std::io::Error| Error::hidden("a namespace of the host could not be opened", error);
         let asked = &record.host_config;
         let pid = match &asked.pid_mode {
-            NamespaceMode::Host => PidNamespace::Join(fds.add(power.namespaces.pid.try_clone().map_err(failed)?)),
+            NamespaceMode::Host => {
+                refuse_tracer(power)?;
+                PidNamespace::Join(fds.add(power.namespaces.pid.try_clone().map_err(failed)?))
+            }
             NamespaceMode::Container(name) => {
+                if let Target::Myself(_) = host.target(name)? {
+                    refuse_tracer(power)?;
+                }
                 PidNamespace::Join(fds.add(running(host, name)?.pid.try_clone().map_err(failed)?))
             }
             // The shim is in the machine's own namespace: only below it must a parent be named.

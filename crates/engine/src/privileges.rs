@@ -306,6 +306,6 @@ pub(crate) fn is_unbounded(power: &Power) -> Result<bool> {
 }
 
 /// What `exec --privileged` gives on a host: all that the host has.
-pub(crate) fn exec_capabilities(bounds: &Bounds, own: Capabilities, privileged: bool) -> Capabilities {
-    if privileged { bounds.privileged_exec() } else { own }
+pub(crate) fn exec_capabilities(bounds: &Bounds, own: Capabilities, privileged: bool) -> Result<Capabilities> {
+    if privileged { Ok(bounds.privileged_exec(&machine()?)) } else { Ok(own) }
 }

@@ -92,6 +92,32 @@ fn a_host_without_any() {
     press_both(Engine::shared(), json!({"CapDrop": ["ALL"], "OomScoreAdj": 100}));
 }
 
+/// Whoever can look into all processes can take over the one that enters a container for an exec.
+#[test]
+fn a_host_that_can_trace() {
+    let e = Engine::shared();
+    let (c, h) = host(e, json!({"CapAdd": ["SYS_PTRACE"]}));
+    let asked = json!({"Privileged": true, "CapAdd": ["SYS_PTRACE"]});
+    let nested = h.run(sleeper(asked));
+    let first = nested.exec(&["grep", "CapBnd", "/proc/1/status"]).out;
+    let first = u64::from_str_radix(first.trim().split('\t').next_back().unwrap(), 16).unwrap();
+    let rights = Rights::of_exec(&nested, true);
+    assert_eq!((first & TRACES, rights.capabilities["CapBnd"] & TRACES), (0, 0), "{rights:?}");
+    assert_eq!(rights.beyond(&Rights::of(e, &c)), Vec::<String>::new());
+    for mode in ["host".to_owned(), format!("container:{}", c.id), format!("container:{}", &c.id[..12])] {
+        let refusal = crate::refused(&crate::attempt(&h, sleeper(json!({"PidMode": mode}))));
+        assert!(refusal.contains("CAP_SYS_PTRACE"), "{mode}: {refusal}");
+    }
+    let beside = h.run(sleeper(json!({"PidMode": format!("container:{nested}")})));
+    assert_eq!(beside.exec(&["true"]).code, 0, "the namespace of a container that can't trace may be shared");
+    // The host sees none of the processes that the launcher enters.
+    let seen = c.exec(&["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c 'slee[p] 100000'"]);
+    assert_eq!(seen.out, "0\n");
+}
+
+/// `CAP_SYS_PTRACE`.
+const TRACES: u64 = 1 << 19;
+
 /// Paths that a host's maker hid or protected beyond the usual ones.
 #[test]
 fn what_was_hidden_stays_hidden() {
