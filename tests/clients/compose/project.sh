@@ -37,6 +37,7 @@ ephemeral=$(c port web 81)
 [ "${ephemeral##*:}" -ge 1024 ] || fail "$ephemeral"
 eq "$(c exec -T web cat /etc/inline)" "for $PROJECT"
 eq "$(c exec -T web stat -c %a /etc/inline)" 440
+eq "$(c exec -T web cat /etc/env_page)" from-the-environment
 eq "$(c exec -T web cat /run/secrets/token)" s3cret
 eq "$(c exec -T web cat /run/secrets/from_env)" from-the-environment
 
@@ -110,6 +111,27 @@ wait $listener 2>/dev/null || :
 wait $follower || fail "logs -f does not end well"
 c start web
 until_true sh -c "[ \"\$($INSIDE busybox nc 127.0.0.1 $PORT </dev/null)\" = 'the page' ]"
+
+step "watch"
+c -f watch.yaml up -d watched
+c -f watch.yaml watch --no-up >watching 2>&1 &
+watcher=$!
+until_true grep -q "Watch enabled" watching
+synced() {
+  echo two >src/file
+  j=0
+  while [ $j -lt 60 ]; do
+    [ "$(c -f watch.yaml exec -T watched cat /app/file 2>/dev/null)" != two ] || return 0
+    j=$((j + 1))
+    sleep 0.1
+  done
+  return 1
+}
+# Written again now and then, for what was written before the watch began.
+until_true synced
+kill $watcher
+wait $watcher 2>/dev/null || :
+c -f watch.yaml rm -sf watched
 
 step "a profile"
 c --profile debug up -d extra
