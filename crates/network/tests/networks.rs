@@ -710,3 +710,18 @@ fn link_local_sixes_of_a_bridge_without_ipv6_do_not_reach_the_host() {
     let of_bridge = addresses(host.namespace()).unwrap().into_iter().filter(|a| a.index == index);
     assert_eq!(of_bridge.map(|a| a.address).collect::<Vec<_>>(), [net("172.20.0.1/16")]);
 }
+
+#[test]
+fn a_table_with_subnets_beside_each_other_is_written_anew() {
+    let (_outside, host) = world();
+    let ensure = |number: u8| {
+        let bridge = dual(&format!("side{number}"), &format!("10.{number}.0.0/16"), &format!("fd00:{number}::/32"));
+        host.ensure_bridge(&bridge).unwrap();
+    };
+    (20..26).for_each(ensure);
+    let nft = |words: &str| run(host.namespace(), "nft", words);
+    let before = nft("list table inet droste");
+    nft("flush ruleset");
+    assert!(host.verify().unwrap());
+    assert_eq!(nft("list table inet droste"), before);
+}

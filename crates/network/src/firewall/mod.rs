@@ -183,7 +183,10 @@ pub(crate) fn replace(table: &str, desired: &Desired) -> Batch {
     for (chain, rule) in rules() {
         batch.append_rule(chain, &rule);
     }
-    for (set, elements) in contents(desired) {
+    for (set, mut elements) in contents(desired) {
+        // The kernel takes a start within an interval that has no end yet for an overlap: of two subnets beside each
+        // other, the first one's end goes before the second one's start.
+        elements.sort_by(|a, b| (&a.key, !a.end).cmp(&(&b.key, !b.end)));
         batch.add_elements(set, &elements);
     }
     batch
