@@ -98,20 +98,16 @@ impl Runtime {
         request: &Request,
         fds: Vec<OwnedFd>,
     ) -> Result<Shim, LaunchError> {
-        let (link, shim) = self.spawn(id).map_err(|error| broken("start the shim", &error))?;
-        let mut link = link;
-        link.send(request, &fds).await.map_err(|error| broken("send the plan to the shim", &error))?;
-        drop(fds);
-        match link.receive().await.map_err(|error| broken("hear from the shim", &error))? {
-            Some((Message::Launched(pid), fds)) => Shim::new(link, pid, fds.into_iter().next(), state_dir, Some(shim))
-                .map_err(|error| broken("hold the process", &error)),
-            Some((Message::Failed(failure), _)) => {
+        let (mut link, shim) = self.spawn(id).map_err(|error| broken("start the shim", &error))?;
+        match hand_over(&mut link, request, fds).await {
+            Ok((pid, pidfd)) => {
+                Shim::new(link, pid, pidfd, state_dir, Some(shim)).map_err(|error| broken("hold the process", &error))
+            }
+            Err(failure) => {
+                // Without the link it ends, whatever it was at.
+                drop(link);
                 super::shim::reap(shim).await;
                 Err(failure)
-            }
-            _ => {
-                super::shim::reap(shim).await;
-                Err(broken("start the process", &io::Error::other("the shim ended without a word")))
             }
         }
     }
@@ -133,6 +129,21 @@ impl Runtime {
         // Our own child, not reaped yet: the id can't be another's.
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         Ok((Link::new(UnixStream::from_std(own)?), pidfd))
+    }
+}
+
+/// Sends the plan, and hears which process was started.
+async fn hand_over(
+    link: &mut Link,
+    request: &Request,
+    fds: Vec<OwnedFd>,
+) -> Result<(i32, Option<OwnedFd>), LaunchError> {
+    link.send(request, &fds).await.map_err(|error| broken("send the plan to the shim", &error))?;
+    drop(fds);
+    match link.receive().await.map_err(|error| broken("hear from the shim", &error))? {
+        Some((Message::Launched(pid), fds)) => Ok((pid, fds.into_iter().next())),
+        Some((Message::Failed(failure), _)) => Err(failure),
+        _ => Err(broken("start the process", &io::Error::other("the shim ended without a word"))),
     }
 }
 
