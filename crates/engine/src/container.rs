@@ -119,6 +119,11 @@ impl Container {
         });
     }
 
+    /// Whether it is gone.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.progress.borrow().removed
+    }
+
     /// Tells those who wait that the container is gone.
     pub(crate) fn announce_removed(&self) {
         self.progress.send_modify(|progress| progress.removed = true);

@@ -1,8 +1,9 @@
 //! Making a container that was admitted: its directories, its volumes, its record, its place in the tables.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use droste_image::Image;
+use droste_image::{Image, Store};
 use droste_model::host::HostId;
 use droste_model::id::ContainerId;
 
@@ -22,9 +23,7 @@ pub(crate) async fn make(host: &Host, admitted: Admitted<NewContainer>) -> Resul
     let folder = engine.container_dir(&record.id);
     let (images, pinned) = (engine.images.clone(), image.clone());
     let made = tokio::task::spawn_blocking(move || {
-        images.prepare_root(pinned.as_ref(), &folder).inspect_err(|_| {
-            let _ = images.remove_root(&folder);
-        })
+        images.prepare_root(pinned.as_ref(), &folder).inspect_err(|_| remove_folder(&images, &folder))
     });
     let failed = |error: &dyn std::fmt::Display| Error::hidden("the container's directory could not be made", error);
     made.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
@@ -36,10 +35,16 @@ pub(crate) async fn make(host: &Host, admitted: Admitted<NewContainer>) -> Resul
             Ok(id)
         }
         Err(error) => {
-            let _ = engine.images.remove_root(engine.container_dir(&id));
+            let (images, folder) = (engine.images.clone(), engine.container_dir(&id));
+            let _ = tokio::task::spawn_blocking(move || remove_folder(&images, &folder)).await;
             Err(error)
         }
     }
+}
+
+fn remove_folder(images: &Store, folder: &Path) {
+    let _ = images.remove_root(folder);
+    let _ = std::fs::remove_dir_all(folder);
 }
 
 /// What comes after the directory: volumes and their first content, then the records, then the tables.
@@ -66,12 +71,13 @@ async fn furnish(
     if let Some(identity) = &identity {
         changes.push(Change::put(Key::Host(HostId::Container(record.id.clone())), identity)?);
     }
+    let stays = host.state.stay().await?;
     engine.store.commit(changes).await?;
     if let Some(inner) = identity.and_then(|identity| engine.add_host(&record, identity)) {
         inner.is_container(&container);
     }
     let kept = volumes.keep();
     host.state.table().insert(Arc::clone(&container));
-    drop(kept);
+    drop((kept, stays));
     Ok(container)
 }

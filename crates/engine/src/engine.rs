@@ -203,6 +203,11 @@ impl Engine {
         self.settings().data_root.join("containers").join(id.as_str())
     }
 
+    /// The directory of a container whose removal has begun.
+    pub(crate) fn removed_dir(&self, id: &ContainerId) -> PathBuf {
+        self.container_dir(id).with_extension("removed")
+    }
+
     /// The directory of a container's run state.
     pub(crate) fn state_dir(&self, id: &ContainerId) -> PathBuf {
         self.settings().exec_root.join("containers").join(id.as_str())
@@ -211,7 +216,7 @@ impl Engine {
     /// Stores a container's record soon.
     pub(crate) fn remember(&self, container: &Container) {
         let record = container.record().clone();
-        match Change::put(Key::Container(record.id.clone()), &record) {
+        match Change::update(Key::Container(record.id.clone()), &record) {
             Ok(change) => self.store.queue(vec![change]),
             Err(error) => tracing::error!(%error, container = %record.id, "a record was lost"),
         }
@@ -220,7 +225,7 @@ impl Engine {
     /// Stores a container's record now.
     pub(crate) async fn remember_now(&self, container: &Container) -> Result<()> {
         let record = container.record().clone();
-        let change = Change::put(Key::Container(record.id.clone()), &record)?;
+        let change = Change::update(Key::Container(record.id.clone()), &record)?;
         Ok(self.store.commit(vec![change]).await?)
     }
 

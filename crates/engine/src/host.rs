@@ -13,6 +13,7 @@ use droste_model::host::HostId;
 use droste_model::id::ExecId;
 use droste_model::time::Timestamp;
 use droste_runtime::namespaces::HostNamespaces;
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 use crate::container::Container;
 use crate::engine::Engine;
@@ -48,6 +49,7 @@ pub(crate) struct HostState {
     record: Mutex<HostRecord>,
     power: Mutex<Option<Power>>,
     myself: Mutex<Weak<Container>>,
+    removed: RwLock<bool>,
 }
 
 /// A host that is switched on.
@@ -95,6 +97,7 @@ impl HostState {
             record: Mutex::new(record),
             power: Mutex::default(),
             myself: Mutex::default(),
+            removed: RwLock::default(),
         }
     }
 
@@ -137,6 +140,23 @@ impl HostState {
     /// Whether it is on.
     pub(crate) fn is_on(&self) -> bool {
         lock(&self.power).is_some()
+    }
+
+    /// Keeps it from being removed for the moment in which something new takes its place in the records and the tables:
+    /// its removal finds that, or it is refused.
+    pub(crate) async fn stay(&self) -> Result<RwLockReadGuard<'_, bool>> {
+        let removed = self.removed.read().await;
+        if *removed { Err(Error::conflict("the host is being removed")) } else { Ok(removed) }
+    }
+
+    /// From now on nothing new takes its place on it.
+    pub(crate) async fn begin_removal(&self) {
+        *self.removed.write().await = true;
+    }
+
+    /// Whether its removal has begun. For work that may not wait.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.try_read().is_ok_and(|removed| *removed)
     }
 
     /// Says which container this host is.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use droste_image::Image;
 use droste_model::digest::Digest;
@@ -16,6 +17,9 @@ use crate::host::Host;
 use crate::options::{RemoveImage, Removed};
 use crate::tags::{self, Tagged};
 use crate::view::{HistoryView, ImageView};
+
+/// How long whoever was refused an image, or has just removed its last container, may hold its content on.
+const LET_GO: Duration = Duration::from_millis(500);
 
 impl Host {
     /// The image that a client's word means on this host: a name, an id, or a unique prefix of an id.
@@ -200,6 +204,13 @@ impl Host {
 
     /// Holds an image on this host, with names if there are any.
     pub(crate) async fn set_tags(&self, image: &Image, references: &[String]) -> Result<()> {
+        let _stays = match self.state.stay().await {
+            Ok(stays) => stays,
+            Err(error) => {
+                self.engine.collect_soon();
+                return Err(error);
+            }
+        };
         let changes = {
             let _collecting = self.engine.collecting.read().unwrap_or_else(PoisonError::into_inner);
             self.state.tags.set(references, &image.id().to_string(), Timestamp::now())?
@@ -229,8 +240,7 @@ impl Host {
         self.check_unused(&view, typed, by_name, options.force)?;
         let names: Vec<String> = view.tags.iter().chain(&view.digests).cloned().collect();
         self.untag(&view, &names, &mut removed).await?;
-        let changes = self.state.tags.remove(std::slice::from_ref(&view.id))?;
-        self.engine.store.commit(changes).await?;
+        self.forget_keys(std::slice::from_ref(&view.id)).await?;
         let id = view.id.clone();
         drop(view);
         self.state.emit(EventType::Image, "delete", &id, &[("name", id.clone())]);
@@ -299,13 +309,18 @@ impl Host {
     async fn untag(&self, view: &ImageView, names: &[String], removed: &mut Vec<Removed>) -> Result<()> {
         let keys: Vec<String> =
             names.iter().filter_map(|name| name.parse::<Reference>().ok()).map(|name| name.to_string()).collect();
-        let changes = self.state.tags.remove(&keys)?;
-        self.engine.store.commit(changes).await?;
+        self.forget_keys(&keys).await?;
         for name in names {
             self.state.emit(EventType::Image, "untag", &view.id, &[("name", view.id.clone())]);
             removed.push(Removed::Untagged(name.clone()));
         }
         Ok(())
+    }
+
+    async fn forget_keys(&self, keys: &[String]) -> Result<()> {
+        let _stays = self.state.stay().await?;
+        let changes = self.state.tags.remove(keys)?;
+        Ok(self.engine.store.commit(changes).await?)
     }
 
     /// Removes images without a name, or all that no container uses; `keep` may hold some back.
@@ -361,6 +376,17 @@ impl Engine {
         let collected = collected.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         removed.extend(collected.layers.iter().map(|layer| Removed::Deleted(layer.to_string())));
         Ok(collected.bytes)
+    }
+
+    /// Collects what those who still hold it are about to let go.
+    pub(crate) fn collect_soon(self: &Arc<Self>) {
+        let engine = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(LET_GO).await;
+            if let Err(error) = engine.collect(&mut Vec::new()).await {
+                tracing::warn!(%error, "unneeded image content is left until the next removal of an image");
+            }
+        });
     }
 
     fn image_roots(&self) -> BTreeSet<Digest> {

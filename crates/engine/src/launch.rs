@@ -451,7 +451,7 @@ fn intended(container: &Container, started_at: Timestamp) -> Result<Change> {
     let mut intended = record.clone();
     drop(record);
     intended.state = State::Running(Running { pid: 0, started_at, paused: false });
-    Ok(Change::put(Key::Container(intended.id.clone()), &intended)?)
+    Ok(Change::update(Key::Container(intended.id.clone()), &intended)?)
 }
 
 /// A container's IPC namespace is its own unless it says that it may be shared. SELF may share its own.

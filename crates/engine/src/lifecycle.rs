@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use droste_model::container::stop_signal;
+use droste_model::container::{RestartPolicy, stop_signal};
 use droste_model::id::ContainerId;
 use droste_model::signal::Signal;
 use droste_model::state::{Exit, Running, State};
@@ -357,7 +357,7 @@ impl Engine {
         if lasted >= GOOD_RUN {
             live.restarts_in_row = 0;
         }
-        let wait = droste_model::container::RestartPolicy::backoff(live.restarts_in_row);
+        let wait = RestartPolicy::backoff(live.restarts_in_row);
         live.restarts_in_row += 1;
         Some(wait)
     }
@@ -404,12 +404,11 @@ impl Engine {
         for container in host.members() {
             let starts = {
                 let record = container.record();
-                let was_on_failure = matches!(
-                    record.host_config.restart_policy,
-                    droste_model::container::RestartPolicy::OnFailure { .. }
-                ) && record.state.exit().is_some_and(|exit| exit.code != 0)
+                let policy = record.host_config.restart_policy;
+                let was_on_failure = matches!(policy, RestartPolicy::OnFailure { .. })
+                    && record.state.exit().is_some_and(|exit| policy.restarts(exit.code, record.restart_count))
                     && !record.stopped_by_hand;
-                record.host_config.restart_policy.starts_with_host(record.stopped_by_hand) || was_on_failure
+                policy.starts_with_host(record.stopped_by_hand) || was_on_failure
             };
             let never_started = matches!(container.state(), State::Created { failed: None });
             if starts && !never_started {
@@ -430,28 +429,16 @@ impl Engine {
     /// Removes a container that wants to be removed at its end.
     pub(crate) async fn remove_itself(self: &Arc<Self>, container: &Arc<Container>) {
         let options = RemoveOptions { volumes: true, ..RemoveOptions::default() };
-        if let Err(error) = self.remove(container, container.id.as_str(), options).await {
+        if let Err(error) = self.remove(container, container.id.as_str(), options).await
+            && !container.is_removed()
+        {
             tracing::warn!(container = %container.id, %error, "it was not removed");
         }
     }
 
     /// Removes a container and all that belongs to it.
     async fn remove(self: &Arc<Self>, container: &Arc<Container>, typed: &str, options: RemoveOptions) -> Result<()> {
-        if container.state().running().is_some() || matches!(container.state(), State::Restarting { .. }) {
-            if !options.force {
-                return Err(still_running(container, typed));
-            }
-            container.record().stopped_by_hand = true;
-            self.end_by_force(container).await?;
-        }
-        let Ok(_turn) = tokio::time::timeout(KILL_WAIT, container.transition.lock()).await else {
-            return Err(in_progress(&container.id));
-        };
-        match container.state() {
-            State::Removing => return Err(in_progress(&container.id)),
-            State::Running(_) => return Err(still_running(container, typed)),
-            _ => {}
-        }
+        let _turn = self.turn_to_remove(container, typed, options.force).await?;
         container.enter(State::Removing);
         let outcome = self.remove_parts(container, options.volumes).await;
         match &outcome {
@@ -461,15 +448,46 @@ impl Engine {
         outcome
     }
 
-    /// Inner containers first, then the files, then the records, then the tables.
-    async fn remove_parts(self: &Arc<Self>, container: &Arc<Container>, volumes: bool) -> Result<()> {
-        let mut changes = Vec::new();
-        if let Some(host) = self.host_of(&container.id) {
-            for inner in host.members() {
-                let options = RemoveOptions { force: true, volumes: true, link: false };
-                Box::pin(self.remove(&inner, inner.id.as_str(), options)).await?;
+    /// The transition of a container that does not run, ended by force if that is asked for.
+    async fn turn_to_remove<'c>(
+        self: &Arc<Self>,
+        container: &'c Arc<Container>,
+        typed: &str,
+        force: bool,
+    ) -> Result<tokio::sync::MutexGuard<'c, ()>> {
+        loop {
+            if matches!(container.state(), State::Running(_) | State::Restarting { .. }) {
+                if !force {
+                    return Err(still_running(container, typed));
+                }
+                container.record().stopped_by_hand = true;
+                self.end_by_force(container).await?;
             }
-            changes.extend(host.tags.forget());
+            let Ok(turn) = tokio::time::timeout(KILL_WAIT, container.transition.lock()).await else {
+                return Err(in_progress(&container.id));
+            };
+            match container.state() {
+                State::Removing => return Err(in_progress(&container.id)),
+                // Somebody has just started it.
+                State::Running(_) if force => {}
+                State::Running(_) => return Err(still_running(container, typed)),
+                _ => return Ok(turn),
+            }
+        }
+    }
+
+    /// Inner containers first, then the files, then the records, then the tables. From the first step on, a start of the
+    /// daemon goes on with it.
+    async fn remove_parts(self: &Arc<Self>, container: &Arc<Container>, volumes: bool) -> Result<()> {
+        self.mark_removal(container)?;
+        let mut changes = Vec::new();
+        let mut content = container.host.tags.get(&container.record().image).is_none();
+        if let Some(host) = self.host_of(&container.id) {
+            host.begin_removal().await;
+            self.remove_inner(&host).await?;
+            let tags = host.tags.forget();
+            content |= !tags.is_empty();
+            changes.extend(tags);
             changes.extend(self.volumes.forgotten(&host.id));
             changes.extend(host.networks.forgotten(&host.id));
             changes.push(Change::remove(Key::Host(host.id.clone())));
@@ -491,12 +509,38 @@ impl Engine {
         self.forget_anonymous(&container.host, anonymous).await;
         container.host.execs().retain(|_, exec| exec.container != container.id);
         container.emit("destroy", &[]);
+        if content {
+            self.collect_soon();
+        }
         Ok(())
+    }
+
+    /// All containers of a host that is removed; what its clients are removing themselves is as good.
+    async fn remove_inner(self: &Arc<Self>, host: &Arc<HostState>) -> Result<()> {
+        for inner in host.members() {
+            let options = RemoveOptions { force: true, volumes: true, link: false };
+            let removed = Box::pin(self.remove(&inner, inner.id.as_str(), options)).await;
+            if !inner.is_removed() {
+                removed?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a container's directory away from it, by which a start of the daemon knows that the removal had begun.
+    fn mark_removal(&self, container: &Container) -> Result<()> {
+        let (kept, removed) = (self.container_dir(&container.id), self.removed_dir(&container.id));
+        match std::fs::rename(kept, removed) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::hidden(format!("container {} could not be removed", container.id.short()), error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The directories of a container: its writable layer, its log, its files, its run state.
     async fn remove_files(&self, container: &Arc<Container>) -> Result<()> {
-        let (kept, state) = (self.container_dir(&container.id), self.state_dir(&container.id));
+        let (kept, state) = (self.removed_dir(&container.id), self.state_dir(&container.id));
         let images = self.images.clone();
         let removed = tokio::task::spawn_blocking(move || {
             images.remove_root(&kept).map_err(|error| error.to_string())?;

@@ -47,8 +47,23 @@ impl Engine {
         }
         let engine = Arc::clone(self);
         let _ = tokio::task::spawn_blocking(move || engine.volumes.unmount_unused(&engine)).await;
-        self.power_on(self.machine_state());
+        self.finish_removals(&containers).await;
+        // Hosts that ran on have containers that ended meanwhile; those that start now come to theirs by themselves.
+        let ran_on: Vec<_> = self.hosts().into_iter().filter(|host| host.is_on()).collect();
+        ran_on.iter().chain([self.machine_state()]).for_each(|host| self.power_on(host));
+        // Content that was on its way to a host, or that was a host's whose removal was cut off.
+        self.collect_soon();
         Ok(())
+    }
+
+    /// Goes on with removals that were cut off, on the uppermost hosts first: what is on a removed host goes with it.
+    async fn finish_removals(self: &Arc<Self>, containers: &[Arc<Container>]) {
+        for container in containers {
+            let had_begun = !self.container_dir(&container.id).exists();
+            if had_begun && !container.is_removed() && container.state().running().is_none() {
+                self.remove_itself(container).await;
+            }
+        }
     }
 
     /// A container in memory; `None` if its host is not remembered.
@@ -98,10 +113,9 @@ impl Engine {
                 self.note_end(container, exit_of(&exit));
                 true
             }
+            // A start was cut off: what was prepared for it is given back.
+            Ok(Reconnected::Gone) | Err(_) if matches!(container.state(), State::Created { .. }) => true,
             Ok(Reconnected::Gone) | Err(_) => {
-                if matches!(container.state(), State::Created { .. }) {
-                    return false;
-                }
                 self.note_end(container, lifecycle::lost());
                 true
             }
@@ -218,7 +232,8 @@ impl Engine {
         let folder = settings.data_root.join("containers");
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.parse().is_ok_and(|id: ContainerId| !known.contains(&id)) {
+            let id = name.strip_suffix(".removed").unwrap_or(&name);
+            if id.parse().is_ok_and(|id: ContainerId| !known.contains(&id)) {
                 let _ = self.images.remove_root(entry.path());
                 let _ = std::fs::remove_dir_all(entry.path());
             }

@@ -96,18 +96,24 @@ impl Key {
 pub(crate) struct Change {
     key: Key,
     value: Option<Vec<u8>>,
+    only_known: bool,
 }
 
 impl Change {
     /// Writes a record, new or old.
     pub(crate) fn put(key: Key, record: &impl Serialize) -> Result<Self, StoreError> {
         let value = serde_json::to_vec(record).map_err(|error| StoreError::Write(error.to_string()))?;
-        Ok(Self { key, value: Some(value) })
+        Ok(Self { key, value: Some(value), only_known: false })
+    }
+
+    /// Writes a record anew if there is one: what was removed meanwhile does not come back.
+    pub(crate) fn update(key: Key, record: &impl Serialize) -> Result<Self, StoreError> {
+        Ok(Self { only_known: true, ..Self::put(key, record)? })
     }
 
     /// Removes a record, if it is there.
     pub(crate) fn remove(key: Key) -> Self {
-        Self { key, value: None }
+        Self { key, value: None, only_known: false }
     }
 }
 
@@ -251,7 +257,9 @@ fn write(database: &Database, batch: &[Commit]) -> Result<(), redb::Error> {
     for change in batch.iter().flat_map(|commit| &commit.changes) {
         let mut table = transaction.open_table(change.key.table())?;
         let key = change.key.text();
+        let stays_away = change.only_known && table.get(key.as_str())?.is_none();
         match &change.value {
+            Some(_) if stays_away => {}
             Some(value) => drop(table.insert(key.as_str(), value.as_slice())?),
             None => drop(table.remove(key.as_str())?),
         }
@@ -291,6 +299,21 @@ mod tests {
         assert_eq!(records.containers, ["one"]);
         assert_eq!(records.hosts, [("machine".to_owned(), 7)]);
         assert_eq!(records.tags, [(id.to_string(), "a:1".to_owned(), true)]);
+    }
+
+    #[tokio::test]
+    async fn an_update_does_not_bring_back_what_was_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let [known, removed] = [1, 2].map(|number| Key::Container(ContainerId::from_bytes([number; 32])));
+        {
+            let (store, _) = open(&path);
+            let put = |key: &Key| Change::put(key.clone(), &"old").unwrap();
+            store.commit(vec![put(&known), put(&removed), Change::remove(removed.clone())]).await.unwrap();
+            let update = |key: &Key| Change::update(key.clone(), &"new").unwrap();
+            store.commit(vec![update(&known), update(&removed)]).await.unwrap();
+        }
+        assert_eq!(open(&path).1.containers, ["new"]);
     }
 
     #[tokio::test]

@@ -39,7 +39,7 @@ impl Host {
             let made = tokio::task::spawn_blocking(move || state.networks.make(&state, &settings, request));
             let made = made.await.map_err(|error| Error::hidden("the network's creation was broken off", error))?;
             let network = made?;
-            if let Err(error) = host.remember_network(&network).await {
+            if let Err(error) = host.keep_network(&network).await {
                 host.state.networks.forget(&network);
                 return Err(error);
             }
@@ -49,12 +49,19 @@ impl Host {
         .await
     }
 
-    /// Stores a network's record.
+    /// Stores the record of a network that was made.
+    async fn keep_network(&self, network: &Network) -> Result<()> {
+        let _stays = self.state.stay().await?;
+        let key = Key::Network(self.state.id.clone(), network.record.id.clone());
+        Ok(self.engine.store.commit(vec![Change::put(key, &network.record)?]).await?)
+    }
+
+    /// Stores a network's record anew.
     pub(super) async fn remember_network(&self, network: &Network) -> Result<()> {
         let mut record = network.record.clone();
         record.myself.clone_from(&network.live().myself);
         let key = Key::Network(self.state.id.clone(), record.id.clone());
-        Ok(self.engine.store.commit(vec![Change::put(key, &record)?]).await?)
+        Ok(self.engine.store.commit(vec![Change::update(key, &record)?]).await?)
     }
 
     fn emit_network(&self, network: &Network, action: &str) {

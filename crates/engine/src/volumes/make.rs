@@ -166,13 +166,22 @@ impl Engine {
 
     async fn make_volume(self: &Arc<Self>, host: &Arc<HostState>, record: VolumeRecord) -> Result<Pin> {
         let volume = self.make_files(host, record).await?;
-        let key = Key::Volume(host.id.clone(), volume.record.name.clone());
-        if let Err(error) = self.store.commit(vec![Change::put(key, &volume.record)?]).await {
-            self.on_host(host, move |engine, host| engine.unmake(host, &volume)).await?;
-            return Err(error.into());
+        match self.take_place(host, &volume).await {
+            Ok(pin) => Ok(pin),
+            Err(error) => {
+                self.on_host(host, move |engine, host| engine.unmake(host, &volume)).await?;
+                Err(error)
+            }
         }
+    }
+
+    /// The volume's record and its place in the table.
+    async fn take_place(&self, host: &Arc<HostState>, volume: &Arc<Volume>) -> Result<Pin> {
+        let _stays = host.stay().await?;
+        let key = Key::Volume(host.id.clone(), volume.record.name.clone());
+        self.store.commit(vec![Change::put(key, &volume.record)?]).await?;
         emit(host, &volume.record, "create");
-        Ok(self.volumes.insert(&host.id, volume))
+        Ok(self.volumes.insert(&host.id, Arc::clone(volume)))
     }
 
     /// Makes a volume's folder, and what its plugin keeps.
@@ -198,8 +207,11 @@ impl Engine {
         if is_plugins(volume) {
             self.volumes.remove_in_plugin(host, volume)?;
         }
-        remove_folder(&self.volumes.folder(&host.id, &volume.record.name))
-            .map_err(|error| Error::hidden("a volume could not be taken back", error))
+        let removed = remove_folder(&self.volumes.folder(&host.id, &volume.record.name));
+        if host.is_removed() {
+            self.volumes.forget_empty(&host.id);
+        }
+        removed.map_err(|error| Error::hidden("a volume could not be taken back", error))
     }
 
     /// Runs work that blocks, with the engine and a host.

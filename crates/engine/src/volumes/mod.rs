@@ -151,6 +151,10 @@ impl Volumes {
                 tracing::warn!(folder = %folder.display(), %error, "a volume that was being made or removed is left");
             }
         }
+        // Those of hosts that are gone, or that have no volumes.
+        for empty in folders(&of_hosts) {
+            let _ = std::fs::remove_dir(empty);
+        }
     }
 
     /// Waits for the right to make or remove the volume of a name.

@@ -42,6 +42,13 @@ impl Volumes {
             .map_err(|error| Error::hidden("the host's volumes could not be removed", error))
     }
 
+    /// Removes the folder of a removed host's volumes, in which a volume was being made.
+    pub(super) fn forget_empty(&self, host: &HostId) {
+        if *host != HostId::Machine {
+            let _ = std::fs::remove_dir(self.folder_of(host));
+        }
+    }
+
     /// Deletes the files of a volume that is out of the table and of the records. Blocking.
     fn delete_files(&self, host: &HostId, name: &VolumeName) -> Result<()> {
         let folder = self.folder(host, name);
