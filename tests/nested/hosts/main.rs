@@ -1,14 +1,15 @@
 //! Containers that are hosts, two and three levels deep. `power` is life and death, `words` what Docker's
 //! words mean on a host, `bounds` what must not be possible, `grants` what a socket lets its holder do,
 //! `volumes` what a host keeps, `plugins` who keeps it for a host, `daemon` what holds while the daemon is
-//! away, `activation` how a service manager starts it, `serve` a host that is handed on over the network, `above` what
-//! the machine's administrator sees. Each test speaks to a nested host through the socket
+//! away, `chaos` what holds whatever dies, `activation` how a service manager starts it, `serve` a host that is handed on
+//! over the network, `above` what the machine's administrator sees. Each test speaks to a nested host through the socket
 //! that the engine mounted in its container.
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod above;
 mod activation;
 mod bounds;
+mod chaos;
 mod daemon;
 mod grants;
 mod plugins;

@@ -11,7 +11,7 @@ use droste_test_support::{Engine, Value, json, t};
 use crate::host;
 
 /// Contents by path.
-type Contents = BTreeMap<String, Vec<u8>>;
+pub(crate) type Contents = BTreeMap<String, Vec<u8>>;
 
 fn registry(h: &Engine, port: u16, contents: Contents) -> Server {
     let server = Server::start(h, port);
@@ -20,12 +20,12 @@ fn registry(h: &Engine, port: u16, contents: Contents) -> Server {
 }
 
 /// The parts of an image with one layer as a registry serves them, with the layer's bytes or others in its place.
-struct Parts {
+pub(crate) struct Parts {
     config: Vec<u8>,
-    contents: Contents,
+    pub(crate) contents: Contents,
 }
 
-fn parts(layer: &[u8], shown: &[u8]) -> Parts {
+pub(crate) fn parts(layer: &[u8], shown: &[u8]) -> Parts {
     let config = json!({"architecture": arch(), "os": "linux", "config": {"Cmd": ["cat", "/which"]},
         "rootfs": {"type": "layers", "diff_ids": [digest(layer)]}});
     let config = config.to_string().into_bytes();
@@ -45,7 +45,7 @@ fn arch() -> &'static str {
     if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 }
 
-fn layer(text: &str) -> Vec<u8> {
+pub(crate) fn layer(text: &str) -> Vec<u8> {
     Archive::new().file("which", 0o644, text.as_bytes()).finish()
 }
 

@@ -43,6 +43,7 @@ struct Guard {
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
     dir: PathBuf,
+    cgroup_parent: Option<String>,
 }
 
 impl Engine {
@@ -115,6 +116,11 @@ impl Engine {
     /// Droste's own directory: `data`, `run`, `log`, `pid`.
     pub fn dir(&self) -> PathBuf {
         self.guard().dir.clone()
+    }
+
+    /// The control group of this engine's own, if it was started with one.
+    pub fn cgroup_parent(&self) -> Option<String> {
+        self.guard().cgroup_parent.clone()
     }
 
     fn guard(&self) -> MutexGuard<'_, Guard> {
@@ -244,7 +250,9 @@ impl Guard {
             .expect("start bash");
         let commands = child.stdin.take().expect("a piped input");
         let answers = BufReader::new(child.stdout.take().expect("a piped output"));
-        Self { _child: child, commands, answers, dir: dir.to_owned() }
+        let parent = options.iter().position(|option| *option == "--cgroup-parent");
+        let cgroup_parent = parent.map(|at| options[at + 1].to_owned());
+        Self { _child: child, commands, answers, dir: dir.to_owned(), cgroup_parent }
     }
 
     fn command(&mut self, command: &str) {

@@ -29,7 +29,17 @@ inner() {
 outer() {
   unshare --pid --fork --kill-child --net --mount --mount-proc \
     bash "$0" inner "$dir" "$droste" "$@"
-  local id group
+  local id group parent=
+  while [ $# -gt 0 ]; do
+    if [ "$1" = --cgroup-parent ]; then parent=$2; fi
+    shift
+  done
+  # One of its own goes as a whole.
+  if [ -n "$parent" ]; then
+    for group in /sys/fs/cgroup/"$parent" /sys/fs/cgroup/*/"$parent"; do
+      [ -d "$group" ] && find "$group" -depth -type d -exec rmdir {} + 2>/dev/null
+    done
+  fi
   for id in "$dir"/data/containers/*; do
     [ -d "$id" ] || continue
     for group in /sys/fs/cgroup/droste/"${id##*/}" /sys/fs/cgroup/*/droste/"${id##*/}"; do
