@@ -326,7 +326,7 @@ impl Engine {
         let power = container.host.power()?;
         let (own, _) = privileges::bound(&power.namespaces, &power.bounds, &record.host_config, &self.settings())?;
         let capabilities = privileges::exec_capabilities(&power.bounds, own.capabilities, config.privileged)?;
-        let env = process::environment(&record.config, &[], &config.env);
+        let env = process::environment(&record, &[], &config.env);
         let mut process = process::process(&own, capabilities, config.cmd.clone(), env);
         let or = |asked: &str, else_: &str| if asked.is_empty() { else_.to_owned() } else { asked.to_owned() };
         process.cwd = or(&or(&config.working_dir, &record.config.working_dir), "/");

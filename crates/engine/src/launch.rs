@@ -184,7 +184,8 @@ impl Engine {
         });
     }
 
-    /// A container with a socket of its own is a host now: it is switched on, and its policies start what they say.
+    /// A container with a socket of its own is a host now: it is switched on, and its policies start what they say. One
+    /// whose program has ended already was a host for nobody; its end is on its way.
     fn switch_on(
         self: &Arc<Self>,
         container: &Arc<Container>,
@@ -192,9 +193,12 @@ impl Engine {
         listener: Option<std::os::unix::net::UnixListener>,
     ) -> Result<()> {
         if let Some(host) = self.host_of(&container.id) {
-            let shim = container.shim().ok_or_else(|| Error::internal("the container has just ended"))?;
-            let namespaces = HostNamespaces::of(shim.pidfd().as_fd(), shim.pid())
-                .map_err(|error| Error::hidden("the container's namespaces could not be opened", error))?;
+            let Some(shim) = container.shim() else { return Ok(()) };
+            let namespaces = match HostNamespaces::of(shim.pidfd().as_fd(), shim.pid()) {
+                Ok(namespaces) => namespaces,
+                Err(error) if error.is_of_an_ended_process() => return Ok(()),
+                Err(error) => return Err(Error::hidden("the container's namespaces could not be opened", error)),
+            };
             host.switch_on(Power { namespaces: Arc::new(namespaces), bounds: Arc::new(Bounds::of(&privileges)) });
             self.power_on(&host);
         }
@@ -515,7 +519,7 @@ fn device(node: &droste_confine::DeviceNode) -> Device {
 }
 
 fn main_process(record: &ContainerRecord, privileges: &Privileges, linked: &[String]) -> droste_runtime::plan::Process {
-    let env = process::environment(&record.config, linked, &[]);
+    let env = process::environment(record, linked, &[]);
     let mut process = process::process(privileges, privileges.capabilities, record.args(), env);
     if !record.config.working_dir.is_empty() {
         process.cwd.clone_from(&record.config.working_dir);

@@ -4,6 +4,8 @@ use droste_confine::{Capabilities, Privileges};
 use droste_model::container::Config;
 use droste_runtime::plan::{Capabilities as PlanCapabilities, Process, Rlimit, SeccompProgram};
 
+use crate::record::ContainerRecord;
+
 /// What Docker gives every process that says nothing else.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -45,13 +47,22 @@ fn apparmor(enabled: bool, asked: Option<&str>) -> Option<String> {
     asked.filter(|profile| enabled && !matches!(*profile, "" | "unconfined")).map(str::to_owned)
 }
 
-/// The environment of a container's processes: Docker's own variables, those of linked containers, then the configured
-/// ones; `KEY` alone removes.
-pub(crate) fn environment(config: &Config, linked: &[String], more: &[String]) -> Vec<String> {
+/// Testcontainers takes a container's own default gateway for the machine that publishes its ports. On a host they
+/// are published in the host's own network namespace.
+const PUBLISHED_HERE: &str = "TESTCONTAINERS_HOST_OVERRIDE=localhost";
+
+/// The environment of a container's processes: Docker's own variables, what a host's clients can't find out, those of
+/// linked containers, then the configured ones; `KEY` alone removes.
+pub(crate) fn environment(record: &ContainerRecord, linked: &[String], more: &[String]) -> Vec<String> {
+    complete(&record.config, record.is_host().then_some(PUBLISHED_HERE), linked, more)
+}
+
+fn complete(config: &Config, host: Option<&str>, linked: &[String], more: &[String]) -> Vec<String> {
     let mut env = vec![PATH.to_owned(), format!("HOSTNAME={}", config.hostname)];
     if config.tty {
         env.push("TERM=xterm".to_owned());
     }
+    env.extend(host.map(str::to_owned));
     for entry in linked.iter().chain(&config.env).chain(more) {
         let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
         env.retain(|known| known.split_once('=').map_or(known.as_str(), |(name, _)| name) != name);
@@ -81,6 +92,9 @@ mod tests {
             env: vec!["A=1".into(), "PATH=/x".into(), "TERM".into()],
             ..Config::default()
         };
-        assert_eq!(environment(&config, &[], &["A=2".to_owned()]), ["HOSTNAME=h", "PATH=/x", "A=2"]);
+        assert_eq!(complete(&config, None, &[], &["A=2".to_owned()]), ["HOSTNAME=h", "PATH=/x", "A=2"]);
+        assert_eq!(complete(&config, Some("H=x"), &[], &["H".to_owned()]), ["HOSTNAME=h", "A=1", "PATH=/x"]);
+        let hosts = complete(&config, Some("H=x"), &["L=y".to_owned()], &["H=z".to_owned()]);
+        assert_eq!(hosts, ["HOSTNAME=h", "L=y", "A=1", "PATH=/x", "H=z"]);
     }
 }

@@ -3,6 +3,8 @@
 //! `tests/`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+pub mod place;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -30,6 +30,16 @@ fn groups(e: &Engine, id: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_host_may_end_at_once() {
+    let e = Engine::shared();
+    for code in 0..12 {
+        let mut body = host_body(json!({}));
+        body["Cmd"] = json!(["sh", "-c", format!("exit {code}")]);
+        assert_eq!(e.outcome(body).code, code);
+    }
+}
+
+#[test]
 fn kill_minus_nine_leaves_nothing() {
     let e = Engine::shared();
     let (c, h) = host(e, json!({}));

@@ -2,9 +2,9 @@
 
 use droste_test_support::container::{idle, sh, sh_with};
 use droste_test_support::image::{BASE, Image};
-use droste_test_support::{Engine, json, t};
+use droste_test_support::{Engine, Value, json, t};
 
-use crate::{host, names, sleeper};
+use crate::{SOCKET, host, names, sleeper};
 
 #[test]
 fn names_and_lists_are_its_own() {
@@ -182,6 +182,24 @@ fn it_finds_out_that_it_is_a_container() {
     let line = format!("/containers/{}/hostname", nested.id);
     assert!(nested.exec(&["cat", "/proc/1/mountinfo"]).out.contains(&line), "{mountinfo}");
     assert!(c.exec(&["cat", "/proc/1/mountinfo"]).out.contains(&format!("/containers/{}/hostname", c.id)));
+}
+
+#[test]
+fn it_is_told_where_its_ports_answer() {
+    let e = Engine::shared();
+    let script = "echo ${TESTCONTAINERS_HOST_OVERRIDE-none}";
+    let told = |body: Value| e.outcome(body).out;
+    assert_eq!(told(sh_with(script, json!({"Binds": [SOCKET]}))), "localhost\n");
+    assert_eq!(told(sh_with(script, json!({}))), "none\n");
+    let mut body = sh_with(script, json!({"Binds": [SOCKET]}));
+    body["Labels"] = json!({"droste.socket": "parent"});
+    assert_eq!(told(body.clone()), "none\n", "its parent's ports are not published here");
+    body["Labels"] = json!({});
+    body["Env"] = json!(["TESTCONTAINERS_HOST_OVERRIDE=elsewhere"]);
+    assert_eq!(told(body), "elsewhere\n");
+    let (c, _) = host(e, json!({}));
+    assert_eq!(c.exec(&["sh", "-c", script]).out, "localhost\n");
+    assert!(!c.inspect()["Config"]["Env"].to_string().contains("TESTCONTAINERS"), "as with HOSTNAME, it is not configured");
 }
 
 #[test]

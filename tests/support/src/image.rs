@@ -2,7 +2,7 @@
 //! a docker-archive around it. Nothing is downloaded.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -67,6 +67,14 @@ impl Archive {
         header.set_mode(0o777);
         header.set_size(0);
         self.0.append_link(&mut header, path, to).expect("append to an archive in memory");
+        self
+    }
+
+    /// Adds a folder of the machine with all that is in it, links as links.
+    #[must_use]
+    pub fn tree(mut self, path: &str, folder: &Path) -> Self {
+        self.0.follow_symlinks(false);
+        self.0.append_dir_all(path, folder).expect("append to an archive in memory");
         self
     }
 

@@ -43,6 +43,16 @@ pub enum EnterError {
     Panicked,
 }
 
+impl EnterError {
+    /// Whether the process is ending or has ended: such a one has no namespaces any more, a moment before its pidfd says
+    /// so.
+    #[must_use]
+    pub fn is_of_an_ended_process(&self) -> bool {
+        let gone = [Errno::NOENT, Errno::SRCH].map(|errno| Some(errno.raw_os_error()));
+        matches!(self, EnterError::Open { source, .. } if gone.contains(&source.raw_os_error()))
+    }
+}
+
 /// Why a bind source can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
