@@ -69,6 +69,7 @@ impl Place for Machine<'_> {
             .env("SDKS", folder("sdks"))
             .env("SCRATCH", self.scratch.path())
             .env("HOME", self.scratch.path())
+            .env("TMPDIR", self.scratch.path())
             .env("NODE_PATH", clients().join("sdks/js/testcontainers/node_modules"))
             .env("PATH", format!("{}:{path}", clients().join("py/bin").display()))
             .output()

@@ -86,23 +86,33 @@ fn reapers(host: &Engine) -> Vec<Value> {
 }
 
 #[test]
-fn python() {
+fn python_on_the_machine() {
     let e = Engine::shared();
-    let suite = Suite::python(e);
-    suite.proves(&Machine::new(e));
+    Suite::python(e).proves(&Machine::new(e));
+}
+
+#[test]
+fn python_in_a_container() {
+    let e = Engine::shared();
     if e.not_on_docker("a container's socket is the machine's there") {
         return;
     }
+    let suite = Suite::python(e);
     suite.proves(&suite.inside(e));
 }
 
 #[test]
-fn node() {
+fn node_on_the_machine() {
     let e = Engine::shared();
-    let suite = Suite::node(e);
-    suite.proves(&Machine::new(e));
+    Suite::node(e).proves(&Machine::new(e));
+}
+
+#[test]
+fn node_in_a_container() {
+    let e = Engine::shared();
     if e.not_on_docker("a container's socket is the machine's there") {
         return;
     }
+    let suite = Suite::node(e);
     suite.proves(&suite.inside(e));
 }
