@@ -39,7 +39,7 @@ async function orphans() {
 
 async function day() {
   console.log('- waits: a log line, HTTP, ports, a command');
-  for (const wait of [Wait.forLogMessage('begins'), Wait.forHttp('/', 80), Wait.forListeningPorts(), Wait.forSuccessfulCommand('test -e /www/index.html')]) {
+  for (const wait of [Wait.forLogMessage('begins'), Wait.forHttp('/', 80), Wait.forListeningPorts(), Wait.forSuccessfulCommand('wget -qO- http://127.0.0.1/')]) {
     const box = await server().withWaitStrategy(wait).start();
     if (wait.constructor.name !== 'LogWaitStrategy') assert.equal(await get(box), 'page\nfrom a bind\n');
     await box.stop();

@@ -1,5 +1,5 @@
 //! Where a client of a language's own runs: on the machine, or installed in an image of which a container that is a
-//! host is made. Its scripts are in `sdks/`, which is `/sdks` there.
+//! host is made. Its scripts are in `sdks/` and `days/`, which are `/sdks` and `/days` there.
 
 use std::path::Path;
 use std::process::Command;
@@ -132,7 +132,7 @@ impl Drop for Installed<'_> {
 /// An image of busybox, a language's runtime and a client of it.
 pub fn installed<'e>(engine: &'e Engine, language: &str, client: &str) -> Installed<'e> {
     let sdks = clients().join("sdks");
-    let mut archive = rootfs().tree("sdks", &folder("sdks"));
+    let mut archive = rootfs().link("usr/bin/env", "/bin/env").tree("sdks", &folder("sdks")).tree("days", &folder("days"));
     let mut place = |path: &str, from: &Path| {
         let with = std::mem::take(&mut archive);
         archive = with.tree(path, from);
