@@ -171,3 +171,27 @@ fn killed_in_the_middle_of_much() {
     until(|| !has_processes(e, &c.id));
     until(|| groups(e, &c.id).is_empty());
 }
+
+#[test]
+fn fifty_at_once_on_each_of_two_hosts_leave_nothing() {
+    let parent = format!("droste-fifty-{}", std::process::id());
+    let e = Engine::start_droste(&["--cgroup-parent", &parent]);
+    droste_test_support::image::load_base(&e);
+    let hosts = [host(&e, json!({})), host(&e, json!({}))];
+    let one = |h: &Engine, number: usize| {
+        let c = h.run(sh_with(&format!("exit {number}"), json!({})));
+        assert_eq!(c.wait(), i64::try_from(number).unwrap());
+    };
+    // The first on a host leaves its default bridge for all later ones.
+    hosts.iter().for_each(|(_, h)| one(h, 0));
+    let before = e.at_rest().with_open_files(16);
+    std::thread::scope(|scope| {
+        for (_, h) in &hosts {
+            for number in 0..50 {
+                scope.spawn(move || one(h, number));
+            }
+        }
+    });
+    e.settles(&before);
+    assert!(hosts.iter().all(|(_, h)| names(h).is_empty()), "each container is gone from its host's list");
+}
