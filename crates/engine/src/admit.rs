@@ -314,7 +314,7 @@ impl Host {
         let failed = |error: &dyn std::fmt::Display| Error::hidden("a bind source could not be looked up", error);
         let view = namespaces.view().map_err(|error| failed(&error))?;
         let look = move || view.open_bind_source(std::path::Path::new(&path), BindOptions::default());
-        let found = tokio::task::spawn_blocking(look).await;
+        let found = crate::transit::aside(look).await;
         match found.map_err(|error| failed(&error))? {
             Ok(found) => Ok(found.is_socket && self.engine.is_engine_socket(found.dev, found.ino)),
             Err(BindError::Missing { .. }) if create => Ok(false),

@@ -187,7 +187,7 @@ impl Host {
         work: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (engine, container) = (Arc::clone(&self.engine), Arc::clone(container));
-        let done = tokio::task::spawn_blocking(move || engine.inside(&container, work));
+        let done = crate::transit::aside(move || engine.inside(&container, work));
         done.await.map_err(|error| Error::hidden("the work on the container's files was broken off", error))?
     }
 

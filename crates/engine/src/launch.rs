@@ -211,7 +211,7 @@ impl Engine {
     /// Gathers everything that a start needs. Blocking work is done on a blocking thread.
     async fn prepare(self: &Arc<Self>, container: &Arc<Container>, power: &Power) -> Result<Prepared> {
         let (engine, container, power) = (Arc::clone(self), Arc::clone(container), power.clone());
-        let gathered = tokio::task::spawn_blocking(move || engine.gather(&container, &power));
+        let gathered = crate::transit::aside(move || engine.gather(&container, &power));
         gathered.await.map_err(|error| Error::hidden("the start was broken off", error))?
     }
 

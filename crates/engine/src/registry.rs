@@ -22,6 +22,7 @@ use crate::host::Host;
 use crate::lookup::Resolver;
 use crate::settings::Settings;
 use crate::transfer::ProgressSink;
+use crate::transit::aside;
 
 /// How long one address of a registry may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -65,7 +66,7 @@ fn connect_on(namespaces: Arc<HostNamespaces>, resolver: Resolver) -> Connect {
     Arc::new(move |host, port| {
         let (namespaces, host) = (Arc::clone(&namespaces), host.to_owned());
         Box::pin(async move {
-            let connected = tokio::task::spawn_blocking(move || connect(&namespaces, resolver, &host, port)).await;
+            let connected = aside(move || connect(&namespaces, resolver, &host, port)).await;
             let stream = connected.map_err(io::Error::other)??;
             stream.set_nonblocking(true)?;
             tokio::net::TcpStream::from_std(stream)

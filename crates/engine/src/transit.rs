@@ -19,6 +19,19 @@ pub(crate) struct Transit(Arc<Semaphore>);
 /// A right to one thread, until it is dropped.
 pub(crate) struct Place(#[allow(dead_code, reason = "its drop is what counts")] OwnedSemaphorePermit);
 
+/// Does work that may wait for what is a host's: its plugins, its registries, its file systems. The thread is none of the
+/// runtime's either.
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<T> {
+    let (done, outcome) = oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let inside = move || {
+        let _entered = runtime.enter();
+        drop(done.send(work()));
+    };
+    std::thread::Builder::new().name("aside".to_owned()).spawn(inside)?;
+    outcome.await.map_err(std::io::Error::other)
+}
+
 impl Transit {
     /// Those of the machine itself.
     pub(crate) fn of_machine() -> Self {

@@ -97,6 +97,17 @@ fn slow_clients_keep_nobody_waiting() {
         hold("POST /v1.51/images/create?fromSrc=- HTTP/1.1\r\nHost: d\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n".to_owned());
         hold("GET /v1.51/info HTTP/1.1\r\nHost: d\r\nX: ".to_owned());
     }
+    // Nor do a plugin that accepts and says nothing, and registries that are nowhere.
+    let plugin = std::os::unix::net::UnixListener::bind({
+        std::fs::create_dir_all(h.root_path("/run/docker/plugins")).unwrap();
+        h.root_path("/run/docker/plugins/mute.sock")
+    });
+    let plugin = plugin.unwrap();
+    for _ in 0..80 {
+        hold("GET /v1.51/volumes HTTP/1.1\r\nHost: d\r\n\r\n".to_owned());
+        hold("POST /v1.51/images/create?fromImage=10.255.255.1:5000/x&tag=1 HTTP/1.1\r\nHost: d\r\n\r\n".to_owned());
+    }
+    plugin.accept().unwrap();
     // The machine and a host beside it start containers and copy files all the same.
     assert_eq!(e.output("echo fine", json!({})), "fine\n");
     let (_s, sibling) = host(e, json!({}));

@@ -221,7 +221,7 @@ impl Engine {
         work: impl FnOnce(&Engine, &HostState) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (engine, host) = (Arc::clone(self), Arc::clone(host));
-        let done = tokio::task::spawn_blocking(move || work(&engine, &host)).await;
+        let done = crate::transit::aside(move || work(&engine, &host)).await;
         done.map_err(|error| Error::hidden("the work on a volume was broken off", error))?
     }
 }
