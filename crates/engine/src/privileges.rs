@@ -1,6 +1,7 @@
 //! What a container may do: Docker's options as a request to its host's bounds.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::OnceLock;
@@ -163,7 +164,8 @@ fn named(on_host: &str, in_container: &str, access: Access) -> Result<Vec<(Devic
             "error gathering device information while adding custom device {on_host:?}: not a device node"
         ))
     };
-    if at(Path::new(on_host)).map_err(missing)?.is_dir() {
+    let metadata = at(Path::new(on_host)).map_err(missing)?;
+    if metadata.is_dir() {
         let mut below = Vec::new();
         collect(Path::new(on_host), &mut below);
         if below.is_empty() {
@@ -175,7 +177,7 @@ fn named(on_host: &str, in_container: &str, access: Access) -> Result<Vec<(Devic
         });
         return Ok(moved.collect());
     }
-    let node = node(Path::new(on_host), in_container).ok_or_else(not_a_device)?;
+    let node = node(&metadata, in_container).ok_or_else(not_a_device)?;
     Ok(vec![(node, access)])
 }
 
@@ -188,21 +190,22 @@ fn collect(directory: &Path, into: &mut Vec<(DeviceNode, Access)>) {
         if kind.is_dir() && !OWN.iter().any(|own| name == *own) {
             collect(&path, into);
         } else if name != "console" {
-            into.extend(node(&path, &path.to_string_lossy()).map(|node| (node, Access::ALL)));
+            // Not what links lead to: `/dev/stdin` would be what the daemon reads.
+            let found = entry.metadata().ok().and_then(|metadata| node(&metadata, &path.to_string_lossy()));
+            into.extend(found.map(|node| (node, Access::ALL)));
         }
     }
 }
 
 /// What is at a path of the host, whose root is this thread's. Magic links lead nowhere.
-pub(crate) fn at(path: &Path) -> std::io::Result<std::fs::Metadata> {
+pub(crate) fn at(path: &Path) -> std::io::Result<Metadata> {
     let root = std::fs::File::open("/")?;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let found = open_at(&root, path, OFlags::PATH, inside)?;
     std::fs::File::from(found).metadata()
 }
 
-fn node(path: &Path, in_container: &str) -> Option<DeviceNode> {
-    let metadata = at(path).ok()?;
+fn node(metadata: &Metadata, in_container: &str) -> Option<DeviceNode> {
     let kind = match metadata.file_type() {
         kind if kind.is_char_device() => DeviceKind::Char,
         kind if kind.is_block_device() => DeviceKind::Block,

@@ -161,6 +161,8 @@ fn devices() {
     e.refuses(sh_with("true", missing), "error gathering device information while adding custom device \"/dev/nope\"");
     let privileged = output(e, "ls /dev | wc -l", json!({"HostConfig": {"Privileged": true}}));
     assert!(privileged.trim().parse::<u32>().unwrap() > 15, "{privileged}");
+    let streams = output(e, "for link in stdin stdout stderr; do readlink /dev/$link; done", json!({"HostConfig": {"Privileged": true}}));
+    assert_eq!(streams, "/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\n", "links of the host's are no devices");
 }
 
 #[test]
