@@ -90,12 +90,13 @@ impl<'e> Reader<'e> {
         self.home.path().join("app")
     }
 
-    /// Runs a command as a reader would type it, in the engine's network. Gives both of its outputs.
+    /// Runs a command as a reader would type it, in the engine's network. Gives its standard output: what goes to the
+    /// other one comes before or after it, as it happens.
     fn types(&self, command: &str) -> String {
         let path = format!("{}:{}", self.home.path().join("bin").display(), std::env::var("PATH").unwrap());
         let output = Command::new("nsenter")
             .arg(format!("--net={}", self.engine.netns_path().display()))
-            .args(["sh", "-c", &format!("{{ {command}\n}} 2>&1")])
+            .args(["sh", "-c", command])
             .env_remove("DOCKER_CONTEXT")
             .envs([("DOCKER_HOST", self.engine.host().as_str()), ("PATH", &path)])
             .env("HOME", self.home.path())
@@ -103,7 +104,7 @@ impl<'e> Reader<'e> {
             .output()
             .unwrap();
         let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "$ {command}\n{printed}");
+        assert!(output.status.success(), "$ {command}\n{printed}{}", String::from_utf8_lossy(&output.stderr));
         printed
     }
 
@@ -244,10 +245,10 @@ fn dev_containers() {
         "compose.yaml" => {}
         "workspace" => {
             for (command, shown) in commands(&block.text) {
-                let body = json!({"Cmd": ["sh", "-c", format!("{{ {command}\n}} 2>&1")], "User": user, "Env": ["DOCKER_CONFIG=/tmp/config"], "WorkingDir": "/workspaces/app"});
+                let body = json!({"Cmd": ["sh", "-c", command], "User": user, "Env": ["DOCKER_CONFIG=/tmp/config"], "WorkingDir": "/workspaces/app"});
                 let running = std::mem::ManuallyDrop::new(Container::adopt(reader.engine, &container));
                 let outcome = running.exec_with(body);
-                assert_eq!(outcome.code, 0, "$ {command}\n{}", outcome.out);
+                assert_eq!(outcome.code, 0, "$ {command}\n{}{}", outcome.out, outcome.err);
                 Reader::compare(command, &shown, &outcome.out);
             }
         }
