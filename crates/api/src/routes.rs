@@ -94,7 +94,8 @@ operations! {
     ImageSaveMany, ImageLoad, ImageCommit, DistributionInspect,
     NetworkList, NetworkInspect, NetworkCreate, NetworkDelete, NetworkConnect, NetworkDisconnect, NetworkPrune, VolumeList, VolumeInspect, VolumeCreate, VolumeDelete, VolumePrune, VolumeUpdate,
     BuildPrune,
-    Ping, Version, Info, Events, Auth, DiskUsage, DrosteTree, DrosteContainers, DrosteEvents,
+    Ping, Version, Info, Events, Auth, DiskUsage,
+    DrosteTree, DrosteContainers, DrosteEvents, DrosteHosts, DrosteHost, DrosteHostLimits,
 }
 
 /// One operation.
@@ -282,6 +283,9 @@ pub const ROUTES: &[Route] = &[
     looks(Get, "/droste/tree", Nothing, Operation::DrosteTree),
     looks(Get, "/droste/containers/json", Nothing, Operation::DrosteContainers).of_all_levels(),
     looks(Get, "/droste/events", Nothing, Operation::DrosteEvents).of_all_levels(),
+    looks(Get, "/droste/hosts", Nothing, Operation::DrosteHosts),
+    looks(Get, "/droste/hosts/{path:.*}/json", Container, Operation::DrosteHost),
+    changes(Post, "/droste/hosts/{path:.*}/limits", Container, Operation::DrosteHostLimits),
 ];
 
 /// A route that matches a request, and what its parameter is.

@@ -50,7 +50,7 @@ impl From<BodyError> for Failure {
 
 impl From<droste_engine::Error> for Failure {
     fn from(error: droste_engine::Error) -> Self {
-        use droste_engine::Error;
+        use droste_engine::{Error, Scarce};
         let status = match &error {
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::Invalid(_) => StatusCode::BAD_REQUEST,
@@ -60,6 +60,10 @@ impl From<droste_engine::Error> for Failure {
             Error::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Error::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            // Not 409, which clients take for a name in use, and not 500, which some try again at once.
+            Error::Exhausted(Scarce::Number, _) => StatusCode::FORBIDDEN,
+            Error::Exhausted(Scarce::Space, _) => StatusCode::INSUFFICIENT_STORAGE,
+            Error::Exhausted(Scarce::Turn, _) => StatusCode::TOO_MANY_REQUESTS,
             Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let client = error.message().map(|message| message.client().to_owned()).unwrap_or_default();

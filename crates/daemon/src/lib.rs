@@ -3,6 +3,7 @@
 //! Which host a connection acts on is settled when it is accepted, by the socket through which it came; nothing inside
 //! a request changes that. The daemon opens no namespace and knows nothing of mounts.
 
+mod audit;
 mod call;
 mod dress;
 mod error;

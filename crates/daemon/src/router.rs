@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use droste_api::query::Query;
-use droste_api::routes::{Answer, Effect, Match, Method, Operation, find};
+use droste_api::routes::{Answer, Effect, Match, Method, Operation, Route, find};
 use droste_api::version::{OLDEST, split_path};
 use droste_engine::{Engine, Host};
 use hyper::StatusCode;
@@ -13,6 +13,7 @@ use hyper::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use percent_encoding::percent_decode_str;
 use tracing::Instrument;
 
+use crate::audit::{AuditLog, Peer};
 use crate::call::Call;
 use crate::error::{Failure, Result};
 use crate::handlers;
@@ -32,16 +33,18 @@ pub(crate) struct Entry {
     pub(crate) host: Host,
     /// The engine, for the machine's administrator, who may act on any host below.
     pub(crate) engine: Option<Arc<Engine>>,
+    /// Where changes are written down.
+    pub(crate) audit: Arc<AuditLog>,
 }
 
 static REQUESTS: AtomicU64 = AtomicU64::new(1);
 
 /// Answers a request.
-pub(crate) async fn answer(entry: Entry, exchange: Exchange) -> Reply {
+pub(crate) async fn answer(entry: Entry, peer: Peer, exchange: Exchange) -> Reply {
     let request = REQUESTS.fetch_add(1, Ordering::Relaxed);
     let span =
         tracing::debug_span!("request", id = request, method = %exchange.head.method, path = exchange.head.uri.path());
-    let outcome = route(entry, exchange).instrument(span.clone()).await;
+    let outcome = route(entry, peer, exchange).instrument(span.clone()).await;
     let _in_span = span.enter();
     let mut reply = outcome.unwrap_or_else(|failure| {
         let Failure { status, message, log } = &failure;
@@ -57,8 +60,8 @@ pub(crate) async fn answer(entry: Entry, exchange: Exchange) -> Reply {
     reply
 }
 
-async fn route(entry: Entry, exchange: Exchange) -> Result<Reply> {
-    let Exchange { head, body, takeover } = exchange;
+async fn route(entry: Entry, peer: Peer, exchange: Exchange) -> Result<Reply> {
+    let Exchange { head, body, mut takeover } = exchange;
     if head.method == hyper::Method::OPTIONS {
         return Ok(reply::empty(StatusCode::OK));
     }
@@ -73,23 +76,38 @@ async fn route(entry: Entry, exchange: Exchange) -> Result<Reply> {
     if let Err(error) = version.check() {
         return Ok(refused_version(version, error.message));
     }
-    let host = host(&entry, &head.headers)?;
-    if route.from_above && entry.engine.is_none() {
-        return Err(Failure::new(
-            StatusCode::FORBIDDEN,
-            "this socket belongs to one host: only the machine's own socket looks at all levels",
-        ));
+    let host = from_above(&entry, route).and_then(|()| host(&entry, &head.headers));
+    let query = Query::parse(head.uri.query().unwrap_or_default());
+    let acted_on = host.as_ref().unwrap_or(&entry.host);
+    let pending = entry.audit.begin(&peer, acted_on, route, (version, parameter, &query));
+    if let Some(pending) = pending.clone() {
+        takeover.tell(move |head| pending.taken_over(head));
     }
-    if route.effect == Effect::Changes && host.is_read_only() {
+    let parameter = parameter.to_owned();
+    let outcome = match host {
+        Ok(host) => {
+            let call = Call { host, version, parameter, query, headers: head.headers, body: Some(body), takeover };
+            decided(route, method, call).await
+        }
+        Err(failure) => Err(failure),
+    };
+    if let Some(pending) = pending {
+        pending.end(&outcome);
+    }
+    outcome
+}
+
+/// What the route does, unless the socket's grant or the host's limit of requests is against it.
+async fn decided(route: &'static Route, method: Method, mut call: Call) -> Result<Reply> {
+    if route.effect == Effect::Changes && call.host.is_read_only() {
         return Err(Failure::new(
             StatusCode::FORBIDDEN,
             "this socket is read-only (label droste.socket=parent-ro): it can look at its host but not change it",
         ));
     }
-    let query = Query::parse(head.uri.query().unwrap_or_default());
-    let parameter = parameter.to_owned();
-    let call = Call { host, version, parameter, query, headers: head.headers, body: Some(body), takeover };
-    match route.answer {
+    let turn = Arc::new(call.host.take_turn()?);
+    call.takeover.hold(Arc::clone(&turn));
+    let reply = match route.answer {
         Answer::Does(operation) => act(operation, method, call).await,
         Answer::Later(text) => Err(later(route.pattern, &call, text)),
         Answer::NoSwarm if route.pattern == "/swarm/leave" => {
@@ -97,7 +115,19 @@ async fn route(entry: Entry, exchange: Exchange) -> Result<Reply> {
         }
         Answer::NoSwarm => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, NOT_A_MANAGER)),
         Answer::NoPlugins => no_plugins(route.pattern, &call),
+    }?;
+    Ok(reply.map(|body| body.holding(turn)))
+}
+
+/// Refuses a look at all levels through a socket that belongs to one host.
+fn from_above(entry: &Entry, route: &Route) -> Result<()> {
+    if route.from_above && entry.engine.is_none() {
+        return Err(Failure::new(
+            StatusCode::FORBIDDEN,
+            "this socket belongs to one host: only the machine's own socket looks at all levels",
+        ));
     }
+    Ok(())
 }
 
 /// The host that the request acts on: the connection's, or one below the machine's if its administrator says so.
@@ -175,7 +205,8 @@ fn no_plugins(pattern: &str, call: &Call) -> Result<Reply> {
 
 async fn act(operation: Operation, method: Method, call: Call) -> Result<Reply> {
     use handlers::{
-        archive, attach, containers, events, exec, images, logs, networks, stats, system, transfer, volumes, websocket,
+        archive, attach, containers, events, exec, hosts, images, logs, networks, stats, system, transfer, volumes,
+        websocket,
     };
     match operation {
         Operation::ContainerList => containers::list(call).await,
@@ -243,6 +274,9 @@ async fn act(operation: Operation, method: Method, call: Call) -> Result<Reply> 
         Operation::DrosteTree => system::tree(call).await,
         Operation::DrosteContainers => containers::list_levels(call).await,
         Operation::DrosteEvents => events::events_of_levels(call).await,
+        Operation::DrosteHosts => hosts::list(call),
+        Operation::DrosteHost => hosts::inspect(call),
+        Operation::DrosteHostLimits => hosts::limits(call).await,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use droste_engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::audit::AuditLog;
 use crate::listen::{self, ListenError, Opened};
 use crate::options::{self, Command, Options};
 use crate::router::Entry;
@@ -29,6 +30,8 @@ pub(crate) enum RunError {
     Listen(#[from] ListenError),
     #[error("{0}")]
     Engine(#[from] droste_engine::Error),
+    #[error("cannot write the audit log {}: {source}", path.display())]
+    Audit { path: PathBuf, source: io::Error },
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
 }
@@ -58,17 +61,19 @@ async fn live(options: Options, opened: Opened, args: &[OsString]) -> Result<(),
     let mut signals = Signals::new()?;
     let served = opened.served();
     let Opened { sockets, paths } = opened;
+    let audit = Arc::new(AuditLog::default());
+    open_audit(&audit, options.audit_log.as_deref())?;
     let acceptor = options.tls.as_ref().map(tls::acceptor).transpose().map_err(ListenError::from)?;
     let mut settings = options.settings;
     settings.engine_sockets = served.clone();
     let engine = Engine::open(settings).await?;
-    let entry = Entry { host: engine.machine(), engine: Some(Arc::clone(&engine)) };
+    let entry = Entry { host: engine.machine(), engine: Some(Arc::clone(&engine)), audit: Arc::clone(&audit) };
     let doors = sockets.into_iter().map(|socket| serve::open_door(socket, acceptor.as_ref(), entry.clone()));
     let doors = doors.collect::<io::Result<Vec<Door>>>()?;
-    let nested = tokio::spawn(serve::follow(Arc::clone(&engine)));
+    let nested = tokio::spawn(serve::follow(Arc::clone(&engine), Arc::clone(&audit)));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), sockets = doors.len(), "ready");
     notify::notify("READY=1\n");
-    signals.until_the_end(&engine, args, &served).await;
+    signals.until_the_end(&engine, &audit, args, &served).await;
     notify::notify("STOPPING=1\n");
     tracing::info!("stopping; containers run on");
     nested.abort();
@@ -110,22 +115,25 @@ impl Signals {
     }
 
     /// Reloads at SIGHUP, returns at SIGTERM and SIGINT.
-    async fn until_the_end(&mut self, engine: &Arc<Engine>, args: &[OsString], paths: &[PathBuf]) {
+    async fn until_the_end(&mut self, engine: &Arc<Engine>, audit: &AuditLog, args: &[OsString], paths: &[PathBuf]) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => reload(engine, args, paths),
+                _ = self.hangup.recv() => reload(engine, audit, args, paths),
             }
         }
     }
 }
 
 /// Reads the configuration again. What is wrong with it is told, and the old one stays.
-fn reload(engine: &Arc<Engine>, args: &[OsString], paths: &[PathBuf]) {
+fn reload(engine: &Arc<Engine>, audit: &AuditLog, args: &[OsString], paths: &[PathBuf]) {
     match options::parse(args) {
         Ok(Command::Serve(options)) => {
             log::set_level(options.level);
+            if let Err(error) = open_audit(audit, options.audit_log.as_deref()) {
+                tracing::error!(%error, "the audit log is written where it was");
+            }
             let mut settings = options.settings;
             settings.engine_sockets = paths.to_vec();
             engine.reload(settings);
@@ -134,6 +142,11 @@ fn reload(engine: &Arc<Engine>, args: &[OsString], paths: &[PathBuf]) {
         Ok(Command::Help | Command::Version) => {}
         Err(error) => tracing::error!(%error, "the configuration was not reloaded"),
     }
+}
+
+fn open_audit(audit: &AuditLog, path: Option<&Path>) -> Result<(), RunError> {
+    let failed = |source| RunError::Audit { path: path.map(Path::to_owned).unwrap_or_default(), source };
+    audit.open(path).map_err(failed)
 }
 
 /// The file with the process id, removed at the end.

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
+use crate::audit::{AuditLog, Peer};
 use crate::http::{Socket, serve};
 use crate::listen::Listening;
 use crate::router::{Entry, answer};
@@ -128,11 +129,12 @@ async fn accept_all(acceptor: Acceptor, entry: Entry, mut closed: watch::Receive
 }
 
 async fn connection(socket: Socket, tls: Option<TlsAcceptor>, entry: Entry) {
+    let peer = Peer::new(socket.clone(), &entry.audit);
     let handler = Arc::new(move |exchange| {
-        let (entry, counted) = (entry.clone(), Counted::new());
+        let (entry, peer, counted) = (entry.clone(), peer.clone(), Counted::new());
         async move {
             let _counted = counted;
-            answer(entry, exchange).await
+            answer(entry, peer, exchange).await
         }
     });
     let Some(tls) = tls else { return serve(socket.clone(), socket, handler).await };
@@ -144,18 +146,18 @@ async fn connection(socket: Socket, tls: Option<TlsAcceptor>, entry: Entry) {
 }
 
 /// Opens and closes containers' sockets as the engine says, until it is gone.
-pub(crate) async fn follow(engine: Arc<Engine>) {
+pub(crate) async fn follow(engine: Arc<Engine>, audit: Arc<AuditLog>) {
     let Some(mut changes) = engine.take_listeners() else { return };
     drop(engine);
-    follow_changes(&mut changes).await;
+    follow_changes(&mut changes, &audit).await;
 }
 
-async fn follow_changes(changes: &mut mpsc::UnboundedReceiver<ListenerChange>) {
+async fn follow_changes(changes: &mut mpsc::UnboundedReceiver<ListenerChange>, audit: &Arc<AuditLog>) {
     let mut doors: HashMap<ContainerId, Door> = HashMap::new();
     while let Some(change) = changes.recv().await {
         match change {
             ListenerChange::Open { id, listener, host } => {
-                let entry = Entry { host, engine: None };
+                let entry = Entry { host, engine: None, audit: Arc::clone(audit) };
                 match open_door(Listening::Unix(listener), None, entry) {
                     Ok(door) => drop(doors.insert(id, door)),
                     Err(error) => tracing::error!(container = %id, %error, "its socket is not served"),

@@ -11,6 +11,7 @@ use droste_image::Image;
 use droste_model::container::{Config, CreateContainer, HostConfig, LogConfig, NamespaceMode, RestartPolicy};
 use droste_model::host::{Grant, ImageView};
 use droste_model::id::ContainerId;
+use droste_model::limit::{self, Limits, Resource};
 use droste_model::mount::{Mount, MountSource};
 use droste_model::name::ContainerName;
 use droste_model::network::{EndpointRequest, NetworkMode};
@@ -21,6 +22,7 @@ use droste_runtime::namespaces::{BindError, BindOptions};
 
 use crate::error::{Error, Result};
 use crate::host::{Host, HostState};
+use crate::limits::Place;
 use crate::links;
 use crate::merge::merge;
 use crate::mounts::{self, Inherited, Planned};
@@ -63,6 +65,10 @@ pub(crate) struct NewContainer {
     pub mounted: Vec<Image>,
     /// Its name, given back unless the container is made.
     pub name: ReservedName,
+    /// Its place among its host's containers, given back with it.
+    pub place: Place,
+    /// If it is a host: the limits that its creator sets.
+    pub limits: Limits,
 }
 
 /// A name that is given back when dropped, unless it was kept.
@@ -111,11 +117,13 @@ impl Host {
         let limits = self.engine.support.admit(&mut host_config.resources, false);
         warnings.extend(limits.map_err(|error| Error::invalid(error.to_string()))?);
         let id = ContainerId::from_bytes(random::bytes()?);
+        let place = self.state.account.take(Resource::Containers)?;
         let name = self.reserve(request.name, &id)?;
         let Planned { mounts, anonymous } = mounts::plan(&config, &host_config, self.mounts_from(&host_config)?)?;
         let mounted = self.images_of(&mounts)?;
         let (sockets, mounts) = self.split_sockets(mounts).await?;
-        let socket = socket_grant(sockets, &labels, &config.image, &settings)?;
+        let socket = socket_grant(sockets, &labels, &config.image, self.grant_of_children(), &settings)?;
+        let limits = self.given_limits(socket.as_ref(), &labels, &mut warnings)?;
         let record = ContainerRecord {
             config: named(config, &host_config, &id),
             id,
@@ -137,7 +145,30 @@ impl Host {
             health: None,
             ports: Vec::new(),
         };
-        Ok(Admitted { value: NewContainer { record, image, mounted, name }, warnings })
+        Ok(Admitted { value: NewContainer { record, image, mounted, name, place, limits }, warnings })
+    }
+
+    /// What sockets on this host grant by the word of its creator.
+    fn grant_of_children(&self) -> Option<Grant> {
+        self.state.myself()?.record().socket.as_ref()?.children
+    }
+
+    /// The limits that a creator sets for a host below: no more than this one itself has.
+    fn given_limits(
+        &self,
+        socket: Option<&Socket>,
+        labels: &BTreeMap<String, String>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Limits> {
+        let limits = limit::from_labels(labels).map_err(|error| Error::invalid(error.to_string()))?;
+        self.state.account.check_given(&limits)?;
+        if socket.is_some_and(|socket| socket.grant == Grant::Own) {
+            return Ok(limits);
+        }
+        if let Some(resource) = limits.keys().next() {
+            warnings.push(format!("label {} has no effect: the container is no host of its own", resource.label()));
+        }
+        Ok(Limits::new())
     }
 
     fn image_for(&self, request: &CreateContainer, warnings: &mut Vec<String>) -> Result<Option<Image>> {
@@ -455,27 +486,36 @@ fn runtime_name(asked: &str, settings: &Settings) -> Result<String> {
     }
 }
 
-/// What the socket grants: as its creator says, else as the daemon's list of images says, else a host of its own.
+/// What the socket grants: as its creator says, else as the daemon's list of images says, else as the creator's own
+/// creator said for its children, else as the daemon says.
 fn socket_grant(
     targets: Vec<ContainerPath>,
     labels: &BTreeMap<String, String>,
     image: &str,
+    creator: Option<Grant>,
     settings: &Settings,
 ) -> Result<Option<Socket>> {
     if targets.is_empty() {
         return Ok(None);
     }
-    let bad = |error: &dyn std::fmt::Display| Error::invalid(error.to_string());
-    let grant = match labels.get(Grant::LABEL) {
-        Some(value) => Grant::from_label(value).map_err(|error| bad(&error))?,
+    let grant = match labelled(labels, Grant::LABEL, Grant::from_label)? {
+        Some(grant) => grant,
         None if is_listed(image, &settings.parent_images) => Grant::Parent,
-        None => Grant::Own,
+        None => creator.unwrap_or(settings.default_grant),
     };
-    let images = match labels.get(ImageView::LABEL) {
-        Some(value) => ImageView::from_label(value).map_err(|error| bad(&error))?,
-        None => ImageView::Inherit,
-    };
-    Ok(Some(Socket { grant, targets, images }))
+    let images = labelled(labels, ImageView::LABEL, ImageView::from_label)?.unwrap_or(ImageView::Inherit);
+    let children = labelled(labels, Grant::CHILDREN_LABEL, Grant::for_children)?;
+    Ok(Some(Socket { grant, targets, images, children }))
+}
+
+/// What a label says, if it is there.
+fn labelled<T, E: std::fmt::Display>(
+    labels: &BTreeMap<String, String>,
+    label: &str,
+    read: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<Option<T>> {
+    let value = labels.get(label).map(|value| read(value));
+    value.transpose().map_err(|error| Error::invalid(error.to_string()))
 }
 
 /// Whether an image's repository is in the list; tags, digests and Docker's own registry do not count.

@@ -6,19 +6,21 @@ use std::sync::Arc;
 use droste_image::{Image, Store};
 use droste_model::host::HostId;
 use droste_model::id::ContainerId;
+use droste_model::limit::{Limits, Resource};
 
 use crate::admit::{Admitted, NewContainer};
 use crate::container::Container;
 use crate::engine::new_identity;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::limits::Place;
 use crate::record::ContainerRecord;
 use crate::store::{Change, Key};
 
 /// Makes the container. Whatever fails, nothing of it is left: the directory goes, anonymous volumes go, the name is
 /// given back.
 pub(crate) async fn make(host: &Host, admitted: Admitted<NewContainer>) -> Result<ContainerId> {
-    let NewContainer { record, image, mounted, name } = admitted.into_inner();
+    let NewContainer { record, image, mounted, name, place, limits } = admitted.into_inner();
     let engine = &host.engine;
     let folder = engine.container_dir(&record.id);
     let (images, pinned) = (engine.images.clone(), image.clone());
@@ -28,7 +30,7 @@ pub(crate) async fn make(host: &Host, admitted: Admitted<NewContainer>) -> Resul
     let failed = |error: &dyn std::fmt::Display| Error::hidden("the container's directory could not be made", error);
     made.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
     let id = record.id.clone();
-    match furnish(host, record, image, mounted).await {
+    match furnish(host, Furnishing { record, image, mounted, place, limits }).await {
         Ok(container) => {
             name.keep();
             container.emit("create", &[]);
@@ -47,14 +49,19 @@ fn remove_folder(images: &Store, folder: &Path) {
     let _ = std::fs::remove_dir_all(folder);
 }
 
-/// What comes after the directory: volumes and their first content, then the records, then the tables.
-async fn furnish(
-    host: &Host,
+/// What a container is made of once it has a directory.
+struct Furnishing {
     record: ContainerRecord,
     image: Option<Image>,
     mounted: Vec<Image>,
-) -> Result<Arc<Container>> {
+    place: Place,
+    limits: Limits,
+}
+
+/// What comes after the directory: volumes and their first content, then the records, then the tables.
+async fn furnish(host: &Host, new: Furnishing) -> Result<Arc<Container>> {
     let engine = &host.engine;
+    let Furnishing { record, image, mounted, place, limits } = new;
     let volumes = engine.hold_volumes(&host.state, &record).await?;
     let container = Arc::new(Container::new(record, Arc::clone(&host.state), image));
     container.live().images = mounted;
@@ -65,9 +72,11 @@ async fn furnish(
         outcome.map_err(|error| Error::hidden("failed to populate volume", error))??;
     }
     let record = container.record().clone();
-    let identity = if record.is_host() { Some(new_identity()?) } else { None };
+    let identity = if record.is_host() { Some(new_identity(limits)?) } else { None };
     let mut changes = volumes.changes()?;
-    changes.push(Change::put(Key::Container(record.id.clone()), &record)?);
+    let change = Change::put(Key::Container(record.id.clone()), &record)?;
+    let remembered = host.state.account.take_much(Resource::Config, change.size() as u64)?;
+    changes.push(change);
     if let Some(identity) = &identity {
         changes.push(Change::put(Key::Host(HostId::Container(record.id.clone())), identity)?);
     }
@@ -77,7 +86,7 @@ async fn furnish(
         inner.is_container(&container);
     }
     let kept = volumes.keep();
-    host.state.table().insert(Arc::clone(&container));
+    host.state.table().insert(Arc::clone(&container), vec![place, remembered]);
     drop((kept, stays));
     Ok(container)
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use droste_cgroup::{CgroupPath, Cgroups, Layout, Support};
 use droste_model::host::{Grant, HostId, ImageView};
 use droste_model::id::{ContainerId, NetworkId};
+use droste_model::limit::Limits;
 use droste_model::time::Timestamp;
 use droste_runtime::Runtime;
 use droste_runtime::namespaces::HostNamespaces;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::host::{Host, HostState, Power};
+use crate::limits::Account;
 use crate::privileges;
 use crate::random;
 use crate::record::{ContainerRecord, HostRecord, NetworkRecord, TagRecord, VolumeRecord};
@@ -113,14 +115,7 @@ impl Engine {
 
     /// The host at a path of container names or ids below the machine, `ci-1/build`.
     pub fn at(self: &Arc<Self>, path: &str) -> Result<Host> {
-        let mut state = Arc::clone(&self.machine);
-        for name in path.split('/').filter(|name| !name.is_empty()) {
-            let container = state.table().find(name)?;
-            state = self
-                .host_of(&container.id)
-                .ok_or_else(|| Error::invalid(format!("container {name} is not a host: it holds no engine socket")))?;
-        }
-        Ok(Host::new(Arc::clone(self), state, false))
+        self.machine().below(path)
     }
 
     /// The changes of sockets to serve. The daemon takes them once.
@@ -146,6 +141,7 @@ impl Engine {
             max_concurrent_downloads: new.max_concurrent_downloads,
             max_concurrent_uploads: new.max_concurrent_uploads,
             parent_images: new.parent_images,
+            default_grant: new.default_grant,
             runtimes: new.runtimes,
             default_runtime: new.default_runtime,
             ..(*old).clone()
@@ -181,16 +177,19 @@ impl Engine {
         let socket = record.socket.as_ref().filter(|socket| socket.grant == Grant::Own)?;
         let parent = self.host(&record.host)?;
         let id = HostId::Container(record.id.clone());
-        let tags = Tags::new(id.clone(), socket.images, Some(Arc::clone(&parent.tags)));
+        let account = parent.account.below(record.name.as_str(), identity.limits.clone());
+        let tags = Tags::new(id.clone(), socket.images, Some(Arc::clone(&parent.tags)), Arc::clone(&account));
         let cgroup = self.cgroup_path(record, &parent).ok()?.of_hosts_containers();
-        let state = Arc::new(HostState::new(id, Some(parent), Arc::new(tags), cgroup, identity));
+        let state = Arc::new(HostState::new(id, Some(parent), Arc::new(tags), account, cgroup, identity));
         lock(&self.hosts).insert(record.id.clone(), Arc::clone(&state));
         Some(state)
     }
 
     /// Forgets a host; its containers are gone before.
     pub(crate) fn remove_host(&self, id: &ContainerId) -> Option<Arc<HostState>> {
-        lock(&self.hosts).remove(id)
+        let host = lock(&self.hosts).remove(id)?;
+        host.account.close();
+        Some(host)
     }
 
     /// Tells the daemon to serve a socket, or to serve it no more.
@@ -268,7 +267,7 @@ impl Engine {
         let mut orphans = Vec::new();
         for record in networks {
             match self.host(&record.host) {
-                Some(host) => host.networks.restore(record),
+                Some(host) => host.networks.restore(record, &host.account),
                 None => orphans.push(Change::remove(Key::Network(record.host, record.id))),
             }
         }
@@ -280,7 +279,7 @@ impl Engine {
         for (host, record) in volumes {
             let id = host.parse().map_or(HostId::Machine, HostId::Container);
             match self.host(&id) {
-                Some(_) => known.push((id, record)),
+                Some(host) => known.push((host, record)),
                 None => orphans.push(Change::remove(Key::Volume(id, record.name))),
             }
         }
@@ -324,12 +323,13 @@ fn open_store(data_root: &Path) -> Result<(Store, Remembered)> {
 }
 
 /// A host's identity that no host had before.
-pub(crate) fn new_identity() -> Result<HostRecord> {
+pub(crate) fn new_identity(limits: Limits) -> Result<HostRecord> {
     let network = || random::bytes().map(NetworkId::from_bytes);
     Ok(HostRecord {
         engine_id: random::uuid()?,
         created: Timestamp::now(),
         networks: [network()?, network()?, network()?],
+        limits,
     })
 }
 
@@ -339,14 +339,15 @@ async fn machine(store: &Store, settings: &Settings, known: &[(String, HostRecor
     let record = match known.iter().find(|(host, _)| *host == key) {
         Some((_, record)) => record.clone(),
         None => {
-            let record = new_identity()?;
+            let record = new_identity(Limits::new())?;
             store.commit(vec![Change::put(Key::Host(HostId::Machine), &record)?]).await?;
             record
         }
     };
-    let tags = Tags::new(HostId::Machine, ImageView::Isolated, None);
+    let account = Account::machine();
+    let tags = Tags::new(HostId::Machine, ImageView::Isolated, None, Arc::clone(&account));
     let cgroup = CgroupPath::parse(&settings.cgroup_parent).map_err(|error| Error::invalid(error.to_string()))?;
-    let state = HostState::new(HostId::Machine, None, Arc::new(tags), cgroup, record);
+    let state = HostState::new(HostId::Machine, None, Arc::new(tags), account, cgroup, record);
     let namespaces =
         HostNamespaces::own().map_err(|error| Error::internal(format!("open the machine's namespaces: {error}")))?;
     let bounds = privileges::machine_bounds()?;

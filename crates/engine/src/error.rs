@@ -50,8 +50,21 @@ pub enum Error {
     NotImplemented(Message),
     /// Something that the operation needs is away at the moment.
     Unavailable(Message),
+    /// A limit of the host is reached.
+    Exhausted(Scarce, Message),
     /// The engine or the machine failed.
     Internal(Message),
+}
+
+/// What a host has no more of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scarce {
+    /// Objects that it may have.
+    Number,
+    /// Space that it may fill.
+    Space,
+    /// Requests that it may make at a time.
+    Turn,
 }
 
 /// The engine's result.
@@ -88,6 +101,11 @@ impl Error {
         Error::Forbidden(Message::new(text))
     }
 
+    /// A limit is reached.
+    pub fn exhausted(what: Scarce, text: impl Into<String>) -> Self {
+        Error::Exhausted(what, Message::new(text))
+    }
+
     /// A failure of the engine whose text a client may read.
     pub fn internal(text: impl Into<String>) -> Self {
         Error::Internal(Message::new(text))
@@ -112,6 +130,7 @@ impl Error {
             Error::Unauthorized(m) => Error::Unauthorized(prefixed(m)),
             Error::NotImplemented(m) => Error::NotImplemented(prefixed(m)),
             Error::Unavailable(m) => Error::Unavailable(prefixed(m)),
+            Error::Exhausted(what, m) => Error::Exhausted(what, prefixed(m)),
             Error::Internal(m) => Error::Internal(prefixed(m)),
             Error::NotModified => Error::NotModified,
         }
@@ -127,6 +146,7 @@ impl Error {
             | Error::Unauthorized(m)
             | Error::NotImplemented(m)
             | Error::Unavailable(m)
+            | Error::Exhausted(_, m)
             | Error::Internal(m) => Some(m),
             Error::NotModified => None,
         }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use droste_model::container::ExecConfig;
 use droste_model::id::{ContainerId, ExecId};
+use droste_model::limit::Resource;
 use droste_model::state::{Running, State};
 use droste_runtime::plan::{AttachPlan, ExecPlan, FailureKind, FdIndex, Stdio, Streams, WindowSize};
 use droste_runtime::{Attachment, Ending, Shim};
@@ -16,6 +17,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::lifecycle::to_the_end;
+use crate::limits::Places;
 use crate::options::ExecStart;
 use crate::view::ExecView;
 use crate::{privileges, process, random};
@@ -36,6 +38,8 @@ pub(crate) struct Exec {
     pub config: Arc<ExecConfig>,
     state: Mutex<ExecState>,
     end: watch::Sender<Option<i32>>,
+    /// Its place among its host's processes until it ends, and what the daemon remembers of it.
+    places: Mutex<Places>,
 }
 
 enum ExecState {
@@ -47,9 +51,9 @@ enum ExecState {
 
 impl Exec {
     /// A process to be started.
-    pub(crate) fn new(id: ExecId, container: ContainerId, config: ExecConfig) -> Self {
-        let state = Mutex::new(ExecState::Created);
-        Self { id, container, config: Arc::new(config), state, end: watch::Sender::new(None) }
+    pub(crate) fn new(id: ExecId, container: ContainerId, config: ExecConfig, places: Places) -> Self {
+        let (state, places) = (Mutex::new(ExecState::Created), Mutex::new(places));
+        Self { id, container, config: Arc::new(config), state, end: watch::Sender::new(None), places }
     }
 
     /// Waits for its exit code.
@@ -67,6 +71,7 @@ impl Exec {
 
     fn finish(&self, code: i32, pid: i32) {
         *self.state() = ExecState::Exited { code, pid };
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).retain(|place| !place.is(Resource::Execs));
         let _ = self.end.send_replace(Some(code));
     }
 
@@ -130,6 +135,11 @@ impl Drop for Claim {
     }
 }
 
+/// The bytes of what is remembered of a process.
+fn size_of(config: &ExecConfig) -> usize {
+    config.cmd.iter().chain(&config.env).map(String::len).sum()
+}
+
 /// The container must run and not be frozen.
 fn require_running(container: &Container) -> Result<()> {
     match container.state() {
@@ -171,8 +181,9 @@ impl Host {
         self.check_user(&container, &config.user).await?;
         let id = ExecId::from_bytes(random::bytes()?);
         let command = config.cmd.join(" ");
-        let exec = Exec::new(id.clone(), container.id.clone(), config);
         self.forget_old_execs(&container);
+        let places = self.state.account.take_object(Resource::Execs, size_of(&config))?;
+        let exec = Exec::new(id.clone(), container.id.clone(), config, places);
         self.state.execs().insert(id.clone(), Arc::new(exec));
         container.live().execs.push(id.clone());
         container.emit(format!("exec_create: {command}"), &[("execID", id.to_string())]);
@@ -375,7 +386,7 @@ mod tests {
     #[test]
     fn a_claim_that_is_not_used_is_given_back() {
         let (id, container) = (ExecId::from_bytes([1; 32]), ContainerId::from_bytes([2; 32]));
-        let exec = Arc::new(Exec::new(id, container, ExecConfig::default()));
+        let exec = Arc::new(Exec::new(id, container, ExecConfig::default(), Places::new()));
         let claim = exec.claim().unwrap();
         assert!(exec.claim().is_err());
         drop(claim);

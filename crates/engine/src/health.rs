@@ -140,7 +140,7 @@ async fn run_once(
 ) -> Result<i32> {
     let config =
         ExecConfig { cmd: command.to_vec(), attach_stdout: true, attach_stderr: true, ..ExecConfig::default() };
-    let exec = Arc::new(Exec::new(ExecId::from_bytes(random::bytes()?), container.id.clone(), config));
+    let exec = Arc::new(Exec::new(ExecId::from_bytes(random::bytes()?), container.id.clone(), config, Vec::new()));
     let guard = EndOnDrop(Arc::clone(&exec));
     let mut attached = engine.start_exec(container, &exec, ExecStart::default()).await?;
     while let Some(piece) = attached.output.recv().await {

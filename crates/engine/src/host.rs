@@ -20,6 +20,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::EventLog;
 use crate::exec::Exec;
+use crate::limits::{Account, Turn};
 use crate::network::Networks;
 use crate::record::HostRecord;
 use crate::table::Table;
@@ -36,6 +37,8 @@ pub(crate) struct HostState {
     pub parent: Option<Arc<HostState>>,
     /// Its image names.
     pub tags: Arc<Tags>,
+    /// What it uses and may use.
+    pub account: Arc<Account>,
     /// Its events.
     pub events: EventLog,
     /// Its networks.
@@ -71,6 +74,7 @@ impl HostState {
         id: HostId,
         parent: Option<Arc<HostState>>,
         tags: Arc<Tags>,
+        account: Arc<Account>,
         cgroup: CgroupPath,
         record: HostRecord,
     ) -> HostState {
@@ -89,6 +93,7 @@ impl HostState {
             parent,
             tags,
             events,
+            account,
             networks,
             transit,
             cgroup,
@@ -213,9 +218,23 @@ impl Host {
         self.state.level
     }
 
+    /// The path of names from the machine down to this host, `/` for the machine, and its id.
+    pub fn address(&self) -> (String, String) {
+        let up = std::iter::successors(Some(&self.state), |host| host.parent.as_ref());
+        let mut names: Vec<String> = up.filter_map(|host| Some(host.myself()?.record().name.to_string())).collect();
+        names.reverse();
+        let path = if names.is_empty() { "/".to_owned() } else { names.join("/") };
+        (path, self.state.id.to_string())
+    }
+
     /// Whether this capability only looks.
     pub fn is_read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// The right to have one request answered on this host, as long as its limit of them allows.
+    pub fn take_turn(&self) -> Result<Turn> {
+        self.state.account.take_turn()
     }
 
     /// Refuses a change through a capability that only looks.

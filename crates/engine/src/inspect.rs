@@ -103,7 +103,7 @@ impl Host {
     }
 
     /// A process id of the machine's as this host's processes know it.
-    fn pid_here(&self, pid: u32) -> u32 {
+    pub(crate) fn pid_here(&self, pid: u32) -> u32 {
         if self.level() == 0 {
             return pid;
         }

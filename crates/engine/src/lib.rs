@@ -17,11 +17,13 @@ mod exec;
 mod files;
 mod health;
 mod host;
+mod hosts;
 mod images;
 mod inspect;
 mod launch;
 mod levels;
 mod lifecycle;
+mod limits;
 mod links;
 mod logs;
 mod lookup;
@@ -55,14 +57,16 @@ mod volumes;
 pub use attach::{Attached, Input};
 pub use container::Waiting;
 pub use droste_cgroup::stats::{BlockIoEntry, BlockIoStats, CpuStats, MemoryStats, PidsStats};
+pub use droste_confine::Bounds;
 pub use droste_image::registry::{Auth, Proxies};
 pub use droste_image::{History, Image, Progress, PushResult};
 pub use droste_network::LinkStats;
 pub use engine::{Engine, ListenerChange};
-pub use error::{Error, Message, Result};
+pub use error::{Error, Message, Result, Scarce};
 pub use exec::ClaimedExec;
 pub use host::Host;
 pub use levels::LevelEvents;
+pub use limits::{LimitView, Turn};
 pub use options::{
     AttachOptions, ChangeKind, CommitOptions, Download, ExecStart, ImportOptions, LogLine, LogOptions, Logs, NewVolume,
     Output, PathStat, RemoveImage, RemoveOptions, Removed, StreamKind, Top, UpdateContainer, Upload, WaitCondition,
@@ -72,4 +76,6 @@ pub use registry::{AuthChecked, Distribution};
 pub use settings::{RegistrySettings, Settings};
 pub use system::StatsSample;
 pub use transfer::ProgressSink;
-pub use view::{ContainerView, Created, DiskUsage, ExecView, Info, NetworkView, TreeNode, VolumeView};
+pub use view::{
+    ContainerView, Created, DiskUsage, ExecView, HostDetail, HostView, Info, NetworkView, TreeNode, VolumeView,
+};

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use droste_model::container::{Config, HostConfig};
 use droste_model::host::{Grant, HostId, ImageView};
 use droste_model::id::{ContainerId, EndpointId, NetworkId};
+use droste_model::limit::Limits;
 use droste_model::mount::Mount;
 use droste_model::name::ContainerName;
 use droste_model::network::EndpointRequest;
@@ -15,6 +16,11 @@ use droste_model::state::{Health, State};
 use droste_model::time::Timestamp;
 use droste_network::IpNet;
 use serde::{Deserialize, Serialize};
+
+/// How many bytes a record has as it is stored.
+pub(crate) fn size(record: &impl Serialize) -> usize {
+    serde_json::to_vec(record).map_or(0, |bytes| bytes.len())
+}
 
 /// A container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -82,6 +88,9 @@ pub(crate) struct Socket {
     pub targets: Vec<ContainerPath>,
     /// How the container, as a host, sees images.
     pub images: ImageView,
+    /// What sockets on that host grant if nobody says.
+    #[serde(default)]
+    pub children: Option<Grant>,
 }
 
 /// A host's own identity: what must stay the same over restarts of the daemon.
@@ -93,6 +102,9 @@ pub(crate) struct HostRecord {
     pub created: Timestamp,
     /// The ids of its networks `bridge`, `host` and `none`.
     pub networks: [NetworkId; 3],
+    /// The limits that were set for it.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// What a tag says.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use droste_confine::Bounds;
 use droste_model::id::ContainerId;
+use droste_model::limit::Resource;
 use droste_model::state::{Exit, State};
 use droste_model::time::Timestamp;
 use droste_runtime::namespaces::{EnterError, HostNamespaces};
@@ -72,6 +73,7 @@ impl Engine {
             tracing::error!(container = %record.id, "its host is not remembered");
             return None;
         };
+        let places = host.account.hold_object(Resource::Containers, crate::record::size(&record));
         let image = record.image.parse().ok().and_then(|id| self.images.image(id).ok());
         let (id, name) = (record.id.clone(), record.name.clone());
         let mounted = record.mounted_images.iter().filter_map(|id| self.images.image(id.parse().ok()?).ok()).collect();
@@ -81,7 +83,7 @@ impl Engine {
         if let Err(error) = table.reserve(name, id.clone()) {
             tracing::error!(container = %id, %error, "its name is taken");
         }
-        table.insert(Arc::clone(&container));
+        table.insert(Arc::clone(&container), places);
         drop(table);
         if let Some(own) = self.host_of(&id) {
             own.is_container(&container);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use droste_image::registry::Proxies;
 use droste_model::container::{LogConfig, Ulimit};
+use droste_model::host::Grant;
 
 /// The engine's settings. Those under "at run time" may change with a reload; the others need a new start.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub struct Settings {
     pub max_concurrent_uploads: usize,
     /// Images whose socket mount acts on the creator's host unasked (at run time).
     pub parent_images: Vec<String>,
+    /// What other socket mounts grant unasked (at run time).
+    pub default_grant: Grant,
     /// The cgroup below which level 0's containers are placed.
     pub cgroup_parent: String,
 }
@@ -93,6 +96,7 @@ impl Default for Settings {
             max_concurrent_downloads: 3,
             max_concurrent_uploads: 5,
             parent_images: vec!["testcontainers/ryuk".to_owned()],
+            default_grant: Grant::Own,
             cgroup_parent: "/droste".to_owned(),
         }
     }

@@ -111,6 +111,11 @@ impl Change {
         Ok(Self { only_known: true, ..Self::put(key, record)? })
     }
 
+    /// How many bytes the record has.
+    pub(crate) fn size(&self) -> usize {
+        self.value.as_ref().map_or(0, Vec::len)
+    }
+
     /// Removes a record, if it is there.
     pub(crate) fn remove(key: Key) -> Self {
         Self { key, value: None, only_known: false }

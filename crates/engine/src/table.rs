@@ -8,11 +8,12 @@ use droste_model::name::ContainerName;
 
 use crate::container::Container;
 use crate::error::{Error, Result};
+use crate::limits::Places;
 
 /// A host's containers. Other hosts' containers are not in it, so nothing here can find them.
 #[derive(Default)]
 pub(crate) struct Table {
-    by_id: BTreeMap<ContainerId, Arc<Container>>,
+    by_id: BTreeMap<ContainerId, (Arc<Container>, Places)>,
     by_name: BTreeMap<ContainerName, ContainerId>,
 }
 
@@ -31,16 +32,19 @@ impl Table {
     }
 
     fn by_text_id(&self, typed: &str) -> Option<&Arc<Container>> {
-        self.by_id.get(&typed.parse().ok()?)
+        self.by_id.get(&typed.parse().ok()?).map(|(container, _)| container)
     }
 
     fn named(&self, typed: &str) -> Option<&Arc<Container>> {
-        self.by_id.get(self.by_name.get(&typed.parse().ok()?)?)
+        self.by_id.get(self.by_name.get(&typed.parse().ok()?)?).map(|(container, _)| container)
     }
 
     fn with_prefix<'a>(&'a self, typed: &'a str) -> impl Iterator<Item = &'a Arc<Container>> {
         let hex = !typed.is_empty() && typed.len() < 64 && typed.bytes().all(|b| b.is_ascii_hexdigit());
-        self.by_id.iter().filter(move |(id, _)| hex && id.as_str().starts_with(typed)).map(|(_, container)| container)
+        self.by_id
+            .iter()
+            .filter(move |(id, _)| hex && id.as_str().starts_with(typed))
+            .map(|(_, (container, _))| container)
     }
 
     /// Reserves a name for a container that is about to be made, or that is renamed.
@@ -62,9 +66,9 @@ impl Table {
         }
     }
 
-    /// Adds a container whose name is reserved.
-    pub(crate) fn insert(&mut self, container: Arc<Container>) {
-        self.by_id.insert(container.id.clone(), container);
+    /// Adds a container whose name is reserved, with the places that it takes on its host.
+    pub(crate) fn insert(&mut self, container: Arc<Container>, places: Places) {
+        self.by_id.insert(container.id.clone(), (container, places));
     }
 
     /// Forgets a container and its names.
@@ -75,6 +79,6 @@ impl Table {
 
     /// All containers.
     pub(crate) fn all(&self) -> Vec<Arc<Container>> {
-        self.by_id.values().cloned().collect()
+        self.by_id.values().map(|(container, _)| Arc::clone(container)).collect()
     }
 }

@@ -8,17 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use droste_model::host::{HostId, ImageView};
+use droste_model::limit::Resource;
 use droste_model::time::Timestamp;
 
+use crate::error::Result;
+use crate::limits::{Account, Place};
 use crate::record::TagRecord;
-use crate::store::{Change, Key, StoreError};
+use crate::store::{Change, Key};
 
 /// A host's table of names.
 pub(crate) struct Tags {
     host: HostId,
     view: ImageView,
     parent: Option<Arc<Tags>>,
-    own: Mutex<BTreeMap<String, TagRecord>>,
+    account: Arc<Account>,
+    own: Mutex<BTreeMap<String, (TagRecord, Place)>>,
 }
 
 /// What a key says on a host.
@@ -37,11 +41,11 @@ pub(crate) fn is_id(key: &str) -> bool {
 
 impl Tags {
     /// The table of a host over its parent's.
-    pub(crate) fn new(host: HostId, view: ImageView, parent: Option<Arc<Tags>>) -> Self {
-        Self { host, view, parent, own: Mutex::default() }
+    pub(crate) fn new(host: HostId, view: ImageView, parent: Option<Arc<Tags>>, account: Arc<Account>) -> Self {
+        Self { host, view, parent, account, own: Mutex::default() }
     }
 
-    fn own(&self) -> MutexGuard<'_, BTreeMap<String, TagRecord>> {
+    fn own(&self) -> MutexGuard<'_, BTreeMap<String, (TagRecord, Place)>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -51,14 +55,15 @@ impl Tags {
 
     /// Puts back what the store remembers.
     pub(crate) fn restore(&self, key: String, record: TagRecord) {
-        self.own().insert(key, record);
+        let place = self.account.hold(Resource::Tags, 1);
+        self.own().insert(key, (record, place));
     }
 
     /// What a key says, here or on the nearest host above that is read through.
     pub(crate) fn get(&self, key: &str) -> Option<Tagged> {
         match self.own().get(key) {
-            Some(TagRecord::Image { id, at }) => return Some(Tagged { image: id.clone(), at: *at }),
-            Some(TagRecord::Hidden) => return None,
+            Some((TagRecord::Image { id, at }, _)) => return Some(Tagged { image: id.clone(), at: *at }),
+            Some((TagRecord::Hidden, _)) => return None,
             None => {}
         }
         self.inherited()?.get(key)
@@ -67,7 +72,7 @@ impl Tags {
     /// Everything that this host sees.
     pub(crate) fn visible(&self) -> BTreeMap<String, Tagged> {
         let mut all = self.inherited().map(|parent| parent.visible()).unwrap_or_default();
-        for (key, record) in self.own().iter() {
+        for (key, (record, _)) in self.own().iter() {
             match record {
                 TagRecord::Image { id, at } => drop(all.insert(key.clone(), Tagged { image: id.clone(), at: *at })),
                 TagRecord::Hidden => drop(all.remove(key)),
@@ -78,27 +83,33 @@ impl Tags {
 
     /// The images that this host itself keeps alive.
     pub(crate) fn held(&self) -> BTreeSet<String> {
-        let image = |record: &TagRecord| match record {
+        let image = |(record, _): &(TagRecord, Place)| match record {
             TagRecord::Image { id, .. } => Some(id.clone()),
             TagRecord::Hidden => None,
         };
         self.own().values().filter_map(image).collect()
     }
 
-    /// Names an image by references, and holds it. The changes must be committed by the caller.
-    pub(crate) fn set(&self, references: &[String], image: &str, at: Timestamp) -> Result<Vec<Change>, StoreError> {
+    /// Names an image by references, and holds it: all or nothing. The changes must be committed by the caller.
+    pub(crate) fn set(&self, references: &[String], image: &str, at: Timestamp) -> Result<Vec<Change>> {
         let mut own = self.own();
+        let keys: BTreeSet<&str> = references.iter().map(String::as_str).chain([image]).collect();
+        let fresh: Vec<&str> = keys.iter().copied().filter(|key| !own.contains_key(*key)).collect();
+        let mut places = fresh.iter().map(|_| self.account.take(Resource::Tags)).collect::<Result<Vec<Place>>>()?;
         let mut changes = Vec::new();
-        for key in references.iter().map(String::as_str).chain([image]) {
+        for key in keys {
             let record = TagRecord::Image { id: image.to_owned(), at };
             changes.push(Change::put(Key::Tag(self.host.clone(), key.to_owned()), &record)?);
-            own.insert(key.to_owned(), record);
+            match own.get_mut(key) {
+                Some((known, _)) => *known = record,
+                None => own.extend(places.pop().map(|place| (key.to_owned(), (record, place)))),
+            }
         }
         Ok(changes)
     }
 
     /// Removes keys from this host's sight: own ones go, inherited ones are hidden.
-    pub(crate) fn remove(&self, keys: &[String]) -> Result<Vec<Change>, StoreError> {
+    pub(crate) fn remove(&self, keys: &[String]) -> Result<Vec<Change>> {
         let mut changes = Vec::new();
         for key in keys {
             let above = self.inherited().is_some_and(|parent| parent.get(key).is_some());
@@ -106,7 +117,9 @@ impl Tags {
             let store_key = Key::Tag(self.host.clone(), key.clone());
             if above {
                 changes.push(Change::put(store_key, &TagRecord::Hidden)?);
-                own.insert(key.clone(), TagRecord::Hidden);
+                let place = own.remove(key).map(|(_, place)| place);
+                let place = place.unwrap_or_else(|| self.account.hold(Resource::Tags, 1));
+                own.insert(key.clone(), (TagRecord::Hidden, place));
             } else {
                 changes.push(Change::remove(store_key));
                 own.remove(key);
@@ -124,6 +137,8 @@ impl Tags {
 
 #[cfg(test)]
 mod tests {
+    use droste_model::limit::Limits;
+
     use super::*;
 
     const A: &str = "sha256:aa";
@@ -131,11 +146,11 @@ mod tests {
 
     fn child_of(parent: &Arc<Tags>, view: ImageView) -> Tags {
         let id = droste_model::id::ContainerId::from_bytes([1; 32]);
-        Tags::new(HostId::Container(id), view, Some(Arc::clone(parent)))
+        Tags::new(HostId::Container(id), view, Some(Arc::clone(parent)), parent.account.below("a", Limits::new()))
     }
 
     fn machine() -> Arc<Tags> {
-        let tags = Tags::new(HostId::Machine, ImageView::Isolated, None);
+        let tags = Tags::new(HostId::Machine, ImageView::Isolated, None, Account::machine());
         tags.set(&["a:1".to_owned()], A, Timestamp::from_secs(1)).unwrap();
         Arc::new(tags)
     }

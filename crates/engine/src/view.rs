@@ -8,13 +8,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use droste_model::container::{Config, HostConfig};
-use droste_model::host::HostId;
+use droste_model::host::{Grant, HostId};
 use droste_model::id::{ContainerId, ExecId, NetworkId};
 use droste_model::name::ContainerName;
 use droste_model::network::EndpointRequest;
 use droste_model::port::PublishedPort;
 use droste_model::state::{Health, State};
 use droste_model::time::Timestamp;
+
+use crate::limits::LimitView;
 
 /// A container as its host sees it.
 #[derive(Clone, Debug)]
@@ -396,6 +398,54 @@ pub struct VolumeView {
     pub status: Option<BTreeMap<String, serde_json::Value>>,
     /// How many containers mount it.
     pub users: usize,
+}
+
+/// A host, as whoever stands above it sees it.
+#[derive(Clone, Debug)]
+pub struct HostView {
+    /// The names of the containers on the way to it, with slashes between them.
+    pub path: String,
+    /// The container that it is.
+    pub id: ContainerId,
+    /// That container's name.
+    pub name: String,
+    /// How deep it is; 1 is on the machine.
+    pub level: usize,
+    /// Containers may run on it.
+    pub is_on: bool,
+    /// What its container does.
+    pub state: State,
+    /// The image of its container.
+    pub image: String,
+    /// How many containers it has itself.
+    pub containers: usize,
+    /// How many of them run.
+    pub running: usize,
+    /// What it may use, and what it and all below it use.
+    pub limits: Vec<LimitView>,
+}
+
+/// A host in full.
+#[derive(Clone, Debug)]
+pub struct HostDetail {
+    /// What lists show of it.
+    pub view: HostView,
+    /// The path of the host that it is on; empty for the one that looks.
+    pub parent: String,
+    /// When it became a host.
+    pub created: Timestamp,
+    /// What its socket grants.
+    pub grant: Grant,
+    /// What sockets on it grant if nobody says.
+    pub children: Option<Grant>,
+    /// How it sees images.
+    pub images: droste_model::host::ImageView,
+    /// Its first process, as the host that looks numbers it; 0 while it is off.
+    pub pid: u32,
+    /// The cgroup below which its containers are, for the machine's eyes.
+    pub cgroup: Option<String>,
+    /// What nothing on it can exceed, while it is on.
+    pub bounds: Option<Arc<droste_confine::Bounds>>,
 }
 
 /// A node of the tree of hosts, as the administrator sees it.

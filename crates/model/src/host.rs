@@ -46,21 +46,44 @@ pub enum Grant {
 
 /// A label value that is no grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid value {0:?} of label droste.socket: expected own, parent or parent-ro")]
-pub struct InvalidGrant(pub String);
+#[error("invalid value {value:?} of label {label}: expected own, parent or parent-ro")]
+pub struct InvalidGrant {
+    /// What was given.
+    pub value: String,
+    /// For which label.
+    pub label: &'static str,
+}
 
 impl Grant {
     /// The label by which a creator chooses the grant.
     pub const LABEL: &'static str = "droste.socket";
 
+    /// The label by which the creator of a host says what sockets on that host grant if their own label does not.
+    pub const CHILDREN_LABEL: &'static str = "droste.children";
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Grant::Own => "own",
+            Grant::Parent => "parent",
+            Grant::ParentReadOnly => "parent-ro",
+        }
+    }
+
     /// Reads the label's value.
     pub fn from_label(value: &str) -> Result<Self, InvalidGrant> {
-        match value {
-            "own" => Ok(Grant::Own),
-            "parent" => Ok(Grant::Parent),
-            "parent-ro" => Ok(Grant::ParentReadOnly),
-            other => Err(InvalidGrant(other.to_owned())),
-        }
+        Self::parse(value, Self::LABEL)
+    }
+
+    /// Reads the value of the label for what is below.
+    pub fn for_children(value: &str) -> Result<Self, InvalidGrant> {
+        Self::parse(value, Self::CHILDREN_LABEL)
+    }
+
+    fn parse(value: &str, label: &'static str) -> Result<Self, InvalidGrant> {
+        let all = [Grant::Own, Grant::Parent, Grant::ParentReadOnly];
+        let found = all.into_iter().find(|grant| grant.word() == value);
+        found.ok_or_else(|| InvalidGrant { value: value.to_owned(), label })
     }
 }
 

@@ -9,6 +9,7 @@ pub mod digest;
 pub mod event;
 pub mod host;
 pub mod id;
+pub mod limit;
 pub mod mount;
 pub mod name;
 pub mod network;

@@ -5,7 +5,7 @@ use droste_test_support::container::sh;
 use droste_test_support::image::BASE;
 use droste_test_support::{Container, Engine, Value, json, t};
 
-use crate::{SOCKET, host, host_body, names, sleeper};
+use crate::{SOCKET, host, host_body, image, names, sleeper};
 
 fn granted(grant: &str) -> Value {
     let mut body = host_body(json!({}));
@@ -166,4 +166,39 @@ fn parent_ro_refuses_every_operation_that_changes() {
     t!(e, GET "/containers/{looker}/json", 200, ".State.Running" == true, ".State.Paused" == false);
     t!(e, GET "/networks/{network}", 200);
     t!(e, GET "/volumes/{volume}", 200);
+}
+
+#[test]
+fn a_creator_says_what_sockets_below_grant() {
+    let e = Engine::shared();
+    let mut body = host_body(json!({}));
+    body["Labels"] = json!({"droste.children": "parent"});
+    let runner = e.run(body);
+    let h = e.host_of(&runner);
+    let job = h.run(host_body(json!({})));
+    assert_eq!(names(&h.host_of(&job)), [job.name.clone()], "unasked, it acts on its creator's host");
+    let own = h.run(granted("own"));
+    assert!(names(&h.host_of(&own)).is_empty(), "its own label counts more");
+    let below = h.host_of(&own);
+    let inner = below.run(host_body(json!({})));
+    assert!(names(&below.host_of(&inner)).is_empty(), "the word is for one level");
+    let name = runner.name.clone();
+    t!(e, GET "/droste/hosts/{name}/json", 200, ".Children" == "parent");
+    t!(e, POST "/containers/create" {"Image": BASE, "Cmd": ["true"], "Labels": {"droste.children": "everything"}, "HostConfig": {"Binds": [SOCKET]}}, 400, ".message" == "invalid value \"everything\" of label droste.children: expected own, parent or parent-ro");
+}
+
+#[test]
+fn the_daemon_says_what_sockets_grant_unasked() {
+    let e = Engine::start_droste(&["--default-socket-grant", "parent-ro"]);
+    image::load_base(&e);
+    let unasked = e.run(host_body(json!({})));
+    let h = e.host_of(&unasked);
+    assert!(names(&h).contains(&unasked.name));
+    t!(h, POST "/containers/{unasked}/kill", 403);
+    let own = e.run(granted("own"));
+    assert!(names(&e.host_of(&own)).is_empty());
+    // A host's children get the daemon's word, too.
+    let below = e.host_of(&own);
+    let child = below.run(host_body(json!({})));
+    assert_eq!(names(&below.host_of(&child)), [child.name.clone()]);
 }

@@ -1,17 +1,20 @@
 //! Containers that are hosts, two and three levels deep. `power` is life and death, `words` what Docker's
 //! words mean on a host, `bounds` what must not be possible, `grants` what a socket lets its holder do,
-//! `volumes` what a host keeps, `plugins` who keeps it for a host, `daemon` what holds while the daemon is
-//! away, `chaos` what holds whatever dies, `activation` how a service manager starts it, `serve` a host that is handed on
-//! over the network, `above` what the machine's administrator sees. Each test speaks to a nested host through the socket
+//! `limits` how much a host may use, `audit` what is written down of it, `volumes` what it keeps, `plugins` who
+//! keeps it for a host, `daemon` what holds while the daemon is away, `chaos` what holds whatever dies, `activation`
+//! how a service manager starts it, `serve` a host that is handed on over the network, `above` what the machine's
+//! administrator sees. Each test speaks to a nested host through the socket
 //! that the engine mounted in its container.
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod above;
 mod activation;
+mod audit;
 mod bounds;
 mod chaos;
 mod daemon;
 mod grants;
+mod limits;
 mod plugins;
 mod power;
 mod registries;
@@ -20,7 +23,7 @@ mod volumes;
 mod words;
 
 use droste_test_support::container::sh_with;
-use droste_test_support::{Container, Engine, Value, json};
+use droste_test_support::{Container, Engine, Value, image, json};
 
 /// The bind that makes a container a host.
 const SOCKET: &str = "/var/run/docker.sock:/var/run/docker.sock";

@@ -13,6 +13,7 @@
 mod config;
 mod container;
 mod exec;
+mod host;
 mod image;
 mod message;
 mod network;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use self::config::*;
 pub use self::container::*;
 pub use self::exec::*;
+pub use self::host::*;
 pub use self::image::*;
 pub use self::message::*;
 pub use self::network::*;

@@ -1,6 +1,7 @@
 //! From the engine's views to Docker's shapes.
 
 pub(crate) mod container;
+pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod network;
 pub(crate) mod stats;

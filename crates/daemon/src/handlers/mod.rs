@@ -5,6 +5,7 @@ pub(crate) mod attach;
 pub(crate) mod containers;
 pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod hosts;
 pub(crate) mod images;
 pub(crate) mod list;
 pub(crate) mod logs;

@@ -153,6 +153,16 @@ impl ReplyBody {
     pub(crate) fn stream(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
         Self::Stream(Box::pin(stream))
     }
+
+    /// The same, keeping something as long as the body is being sent.
+    pub(crate) fn holding(self, held: impl Send + 'static) -> Self {
+        match self {
+            ReplyBody::Whole(bytes) => ReplyBody::Whole(bytes),
+            ReplyBody::Stream(stream) => Self::stream(stream.inspect(move |_| {
+                let _ = &held;
+            })),
+        }
+    }
 }
 
 impl From<Infallible> for ReplyBody {

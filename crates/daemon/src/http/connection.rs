@@ -28,7 +28,7 @@ where
 {
     let (send, mut takeovers) = mpsc::channel(1);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-        let (handler, takeover) = (Arc::clone(&handler), TakeoverSender(send.clone()));
+        let (handler, takeover) = (Arc::clone(&handler), TakeoverSender::new(send.clone()));
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let body = Body::new(body, &head.headers);

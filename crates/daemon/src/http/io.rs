@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A client's socket.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Socket {
     /// Of this machine.
     Unix(Arc<UnixStream>),

@@ -4,6 +4,7 @@
 //! owns both the HTTP machine and the handler, drops them, writes the head, and hands over the raw stream. So it is all
 //! the same whether the head says `101 UPGRADED` or `200 OK` with bytes that have neither length nor framing.
 
+use std::any::Any;
 use std::io;
 use std::pin::Pin;
 
@@ -17,6 +18,7 @@ use super::io::Socket;
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+type Told = Box<dyn FnOnce(&[u8]) + Send + Sync>;
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Run = Box<dyn FnOnce(Duplex) -> Running + Send>;
 
@@ -29,18 +31,45 @@ pub(crate) struct Takeover {
 }
 
 /// The way of a handler to its connection's driver.
-#[derive(Clone)]
-pub(crate) struct TakeoverSender(pub(super) mpsc::Sender<Takeover>);
+pub(crate) struct TakeoverSender {
+    sender: mpsc::Sender<Takeover>,
+    held: Vec<Box<dyn Any + Send + Sync>>,
+    told: Option<Told>,
+}
 
 impl TakeoverSender {
+    pub(super) fn new(sender: mpsc::Sender<Takeover>) -> Self {
+        Self { sender, held: Vec::new(), told: None }
+    }
+
+    /// Tells somebody of the head with which the connection is taken over.
+    pub(crate) fn tell(&mut self, told: impl FnOnce(&[u8]) + Send + Sync + 'static) {
+        self.told = Some(Box::new(told));
+    }
+
+    /// Keeps something as long as the connection that is taken over.
+    pub(crate) fn hold(&mut self, something: impl Send + Sync + 'static) {
+        self.held.push(Box::new(something));
+    }
+
     /// Takes the connection over. Never returns: the handler is dropped.
     pub(crate) async fn take<F, R>(self, head: Vec<u8>, run: F) -> std::convert::Infallible
     where
         F: FnOnce(Duplex) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        let run = Box::new(move |duplex| -> Running { Box::pin(run(duplex)) });
-        let _ = self.0.send(Takeover { head, run }).await;
+        if let Some(told) = self.told {
+            told(&head);
+        }
+        let held = self.held;
+        let run = Box::new(move |duplex| -> Running {
+            let work = run(duplex);
+            Box::pin(async move {
+                work.await;
+                drop(held);
+            })
+        });
+        let _ = self.sender.send(Takeover { head, run }).await;
         std::future::pending().await
     }
 }

@@ -78,6 +78,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("init", None, "init", Bool),
     flag("cgroup-parent", None, "cgroup-parent", Text),
     flag("parent-image", None, "parent-images", List),
+    flag("default-socket-grant", None, "default-socket-grant", Text),
+    flag("audit-log", None, "audit-log", Text),
     flag("live-restore", None, "live-restore", Ignored(ALWAYS)),
     flag("storage-driver", Some('s'), "storage-driver", Ignored("is always overlay2")),
     flag("userland-proxy", None, "userland-proxy", Ignored(OWN)),
@@ -214,4 +216,6 @@ Serve Docker's API on this machine.
       --dns, --dns-opt, --dns-search
       --label KEY=VALUE, --init, --cgroup-parent PATH
       --parent-image NAME             Images whose socket acts on their creator's host unasked
+      --default-socket-grant GRANT    What other sockets act on unasked: own, parent or parent-ro (default own)
+      --audit-log FILE                One JSON line for each call that changes something
 ";

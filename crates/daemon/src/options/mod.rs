@@ -84,6 +84,8 @@ pub(crate) struct Options {
     pub(crate) level: Level,
     /// The log's form.
     pub(crate) format: log::Format,
+    /// Where changes are written down, if anywhere.
+    pub(crate) audit_log: Option<PathBuf>,
     /// Only check the configuration.
     pub(crate) validate: bool,
     /// What was asked for in vain or is always so.

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use droste_engine::{Proxies, RegistrySettings, Settings};
 use droste_model::container::{LogConfig, Ulimit};
+use droste_model::host::Grant;
 use tracing::Level;
 
 use super::address::Address;
@@ -104,10 +105,17 @@ impl Values {
             pidfile: self.last("pidfile").unwrap_or(DEFAULT_PIDFILE).into(),
             level,
             format,
+            audit_log: self.last("audit-log").filter(|path| !path.is_empty()).map(PathBuf::from),
             validate: self.flag("validate", false)?,
             settings: self.settings(debug)?,
             notes: self.notes,
         })
+    }
+
+    fn default_grant(&self) -> Result<Grant, OptionError> {
+        const FLAG: &str = "default-socket-grant";
+        let given = self.last(FLAG).unwrap_or(Grant::Own.word());
+        Grant::from_label(given).map_err(|_| wrong(FLAG, given, "expected own, parent or parent-ro"))
     }
 
     fn addresses(&self, tls: bool) -> Result<Vec<Address>, OptionError> {
@@ -165,6 +173,7 @@ impl Values {
                 .parsed("max-concurrent-downloads")?
                 .unwrap_or(default.max_concurrent_downloads),
             max_concurrent_uploads: self.parsed("max-concurrent-uploads")?.unwrap_or(default.max_concurrent_uploads),
+            default_grant: self.default_grant()?,
             parent_images: if parent_images.is_empty() { default.parent_images } else { parent_images },
             cgroup_parent: self.last("cgroup-parent").map_or(default.cgroup_parent, str::to_owned),
             ..default

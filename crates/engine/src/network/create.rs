@@ -7,6 +7,7 @@ use std::sync::Arc;
 use droste_confine::Capability;
 use droste_model::event::EventType;
 use droste_model::id::NetworkId;
+use droste_model::limit::Resource;
 use droste_model::network::{CreateNetwork, SubnetRequest};
 use droste_model::time::Timestamp;
 use droste_network::{Family, HostNetwork, IpNet, Ipam, IpamError};
@@ -128,7 +129,8 @@ impl Networks {
             return Err(Error::conflict(format!("network with name {name} already exists")));
         }
         let record = self.plan(host, settings, &open, request)?;
-        let network = Arc::new(Network::new(record, false)?);
+        let places = host.account.take_object(Resource::Networks, crate::record::size(&record))?;
+        let network = Arc::new(Network::new(record, false, places)?);
         self.check_bridge_name(&network)?;
         check_privileges(host, &network)?;
         self.insert(Arc::clone(&network));

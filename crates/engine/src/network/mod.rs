@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use droste_model::host::HostId;
 use droste_model::id::NetworkId;
+use droste_model::limit::Resource;
 use droste_network::{
     AddressPools, Bridge, BridgeSubnet, Family, HostNetwork, IpNet, Namespace, NetworkError, Taken, Wanted,
 };
@@ -32,6 +33,7 @@ pub(crate) use self::one::Network;
 use self::watch::Guard;
 use crate::error::{Error, Result};
 use crate::host::HostState;
+use crate::limits::{Account, Places};
 use crate::record::{Driver, HostRecord, NetworkRecord};
 use crate::settings::Settings;
 use crate::store::{Change, Key};
@@ -83,7 +85,7 @@ impl Networks {
         for ((name, driver), network) in drivers.into_iter().zip(&record.networks) {
             let record = builtin(name, driver, network.clone(), id.clone(), record);
             // Without options there is nothing that could be wrong.
-            if let Ok(network) = Network::new(record, true) {
+            if let Ok(network) = Network::new(record, true, Places::new()) {
                 networks.insert(Arc::new(network));
             }
         }
@@ -91,9 +93,10 @@ impl Networks {
     }
 
     /// Puts a network back that the store remembers.
-    pub(crate) fn restore(&self, record: NetworkRecord) {
+    pub(crate) fn restore(&self, record: NetworkRecord, account: &Arc<Account>) {
         let (id, name) = (record.id.clone(), record.name.clone());
-        match Network::new(record, false) {
+        let places = account.hold_object(Resource::Networks, crate::record::size(&record));
+        match Network::new(record, false, places) {
             Ok(network) => self.insert(Arc::new(network)),
             Err(error) => tracing::error!(network = %id, name, %error, "its record can not be understood"),
         }

@@ -12,6 +12,7 @@ use droste_network::{Bridge, Family, Ipam, IpamError};
 
 use super::driver::{self, BridgeWay, Way};
 use crate::error::{Error, Result};
+use crate::limits::Places;
 use crate::record::{Driver, EndpointRecord, NetworkRecord};
 
 /// A network of a host.
@@ -21,6 +22,8 @@ pub(crate) struct Network {
     /// Whether every host has it from the beginning.
     pub builtin: bool,
     live: Mutex<Live>,
+    /// What it takes of its host's limits, given back once nobody knows it any more.
+    _places: Places,
 }
 
 /// What is alive of a network.
@@ -65,10 +68,10 @@ struct Answer {
 
 impl Network {
     /// A network with nobody on it.
-    pub(crate) fn new(record: NetworkRecord, builtin: bool) -> Result<Self> {
+    pub(crate) fn new(record: NetworkRecord, builtin: bool, places: Places) -> Result<Self> {
         let lazy = builtin && record.driver == Driver::Bridge;
         let way = if lazy { None } else { driver::way(&record)? };
-        let network = Self { record, builtin, live: Mutex::default() };
+        let network = Self { record, builtin, live: Mutex::default(), _places: places };
         {
             let mut live = network.live();
             live.way = way;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use droste_model::id::ContainerId;
+use droste_model::limit::Resource;
 use droste_model::mount::MountSource;
 use droste_model::name::VolumeName;
 use droste_model::time::Timestamp;
@@ -34,6 +35,7 @@ fn creating(name: &VolumeName, error: Error) -> Error {
         Error::NotFound(message) => Error::NotFound(text(message)),
         Error::Conflict(message) => Error::Conflict(text(message)),
         Error::Internal(message) => Error::Internal(text(message)),
+        Error::Exhausted(what, message) => Error::Exhausted(what, text(message)),
         other => other,
     }
 }
@@ -187,7 +189,9 @@ impl Engine {
     /// Makes a volume's folder, and what its plugin keeps.
     async fn make_files(self: &Arc<Self>, host: &Arc<HostState>, record: VolumeRecord) -> Result<Arc<Volume>> {
         let make = |engine: &Engine, host: &HostState| {
-            let volume = Volume::new(record);
+            let places = host.account.take_object(Resource::Volumes, crate::record::size(&record));
+            let places = places.map_err(|error| creating(&record.name, error))?;
+            let volume = Volume::new(record, places);
             let name = &volume.record.name;
             make_folder(&engine.volumes.folder(&host.id, name))
                 .map_err(|error| Error::hidden(format!("create {name}: the folder could not be made"), error))?;

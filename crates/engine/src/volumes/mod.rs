@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use droste_model::event::EventType;
 use droste_model::host::HostId;
 use droste_model::id::ContainerId;
+use droste_model::limit::Resource;
 use droste_model::mount::MountSource;
 use droste_model::name::VolumeName;
 use droste_runtime::filesystems;
@@ -30,6 +31,7 @@ use droste_runtime::namespaces::{BindError, BindOptions};
 use crate::engine::Engine;
 use crate::error::{Error, Message, Result};
 use crate::host::HostState;
+use crate::limits::Places;
 use crate::random;
 use crate::record::{ContainerRecord, VolumeRecord};
 
@@ -62,11 +64,14 @@ pub(crate) struct Volume {
     users: Mutex<BTreeSet<String>>,
     /// Where its plugin has mounted it, on its host.
     place: Mutex<Option<String>>,
+    /// What it takes of its host's limits, given back once nobody knows it any more.
+    _places: Places,
 }
 
 impl Volume {
-    fn new(record: VolumeRecord) -> Arc<Self> {
-        Arc::new(Self { record, pins: Mutex::default(), users: Mutex::default(), place: Mutex::default() })
+    fn new(record: VolumeRecord, places: Places) -> Arc<Self> {
+        let (pins, users, place) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { record, pins, users, place, _places: places })
     }
 }
 
@@ -134,11 +139,12 @@ impl Volumes {
     }
 
     /// Takes over what the store remembers, and removes the folders that no record speaks of.
-    pub(crate) fn restore(&self, records: Vec<(HostId, VolumeRecord)>) {
+    pub(crate) fn restore(&self, records: Vec<(Arc<HostState>, VolumeRecord)>) {
         let mut table = lock(&self.table);
         for (host, record) in records {
             let name = record.name.clone();
-            table.insert((host, name), Volume::new(record));
+            let places = host.account.hold_object(Resource::Volumes, crate::record::size(&record));
+            table.insert((host.id.clone(), name), Volume::new(record, places));
         }
         let known: BTreeSet<PathBuf> = table.keys().map(|(host, name)| self.folder(host, name)).collect();
         let of_hosts = self.root.join(OF_HOSTS);
