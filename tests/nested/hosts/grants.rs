@@ -176,7 +176,7 @@ fn a_creator_says_what_sockets_below_grant() {
     let runner = e.run(body);
     let h = e.host_of(&runner);
     let job = h.run(host_body(json!({})));
-    assert_eq!(names(&h.host_of(&job)), [job.name.clone()], "unasked, it acts on its creator's host");
+    assert_eq!(names(&h.host_of(&job)), [job.name.as_str()], "unasked, it acts on its creator's host");
     let own = h.run(granted("own"));
     assert!(names(&h.host_of(&own)).is_empty(), "its own label counts more");
     let below = h.host_of(&own);
@@ -200,5 +200,5 @@ fn the_daemon_says_what_sockets_grant_unasked() {
     // A host's children get the daemon's word, too.
     let below = e.host_of(&own);
     let child = below.run(host_body(json!({})));
-    assert_eq!(names(&below.host_of(&child)), [child.name.clone()]);
+    assert_eq!(names(&below.host_of(&child)), [child.name.as_str()]);
 }

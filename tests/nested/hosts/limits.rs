@@ -156,7 +156,7 @@ fn only_hosts_below_are_seen() {
         list.as_array().unwrap().iter().map(|host| host["Path"].as_str().unwrap().to_owned()).collect()
     };
     let (a, b) = (outer.name.clone(), inner.name.clone());
-    assert_eq!(paths(&h), [b.clone()]);
+    assert_eq!(paths(&h), [b.as_str()]);
     assert!(paths(&below).is_empty());
     let all = paths(e);
     assert!(all.contains(&a) && all.contains(&format!("{a}/{b}")), "{all:?}");
