@@ -91,6 +91,15 @@ fn refuse_tracer(power: &Power) -> Result<()> {
     ))
 }
 
+/// The namespaces of a running container; `None` where it has ended meanwhile, which is no failure.
+pub(crate) fn namespaces_of(shim: &Shim) -> Result<Option<HostNamespaces>> {
+    match HostNamespaces::of(shim.pidfd().as_fd(), shim.pid()) {
+        Ok(namespaces) => Ok(Some(namespaces)),
+        Err(error) if error.is_of_an_ended_process() => Ok(None),
+        Err(error) => Err(Error::hidden("the container's namespaces could not be opened", error)),
+    }
+}
+
 fn exit_code(kind: FailureKind) -> i32 {
     match kind {
         FailureKind::NotFound => 127,
@@ -194,11 +203,7 @@ impl Engine {
     ) -> Result<()> {
         if let Some(host) = self.host_of(&container.id) {
             let Some(shim) = container.shim() else { return Ok(()) };
-            let namespaces = match HostNamespaces::of(shim.pidfd().as_fd(), shim.pid()) {
-                Ok(namespaces) => namespaces,
-                Err(error) if error.is_of_an_ended_process() => return Ok(()),
-                Err(error) => return Err(Error::hidden("the container's namespaces could not be opened", error)),
-            };
+            let Some(namespaces) = namespaces_of(&shim)? else { return Ok(()) };
             host.switch_on(Power { namespaces: Arc::new(namespaces), bounds: Arc::new(Bounds::of(&privileges)) });
             self.power_on(&host);
         }

@@ -185,8 +185,7 @@ impl Engine {
             let power = container.host.power()?;
             let asked = container.record().host_config.clone();
             let (own, _) = privileges::bound(&power.namespaces, &power.bounds, &asked, &self.settings())?;
-            let namespaces = HostNamespaces::of(shim.pidfd().as_fd(), shim.pid())
-                .map_err(|error| Error::hidden("its namespaces could not be opened", error))?;
+            let Some(namespaces) = crate::launch::namespaces_of(shim)? else { return Ok(()) };
             host.switch_on(Power { namespaces: Arc::new(namespaces), bounds: Arc::new(Bounds::of(&own)) });
         }
         let socket: OwnedFd = shim

@@ -340,7 +340,17 @@ fn nothing_above_is_listed() {
     let (c, h) = host(e, json!({}));
     let (_s, sibling) = host(e, json!({}));
     let foreign = [belongings(e, "machine").container, belongings(&sibling, "sibling").container];
-    for target in ["/droste/tree", "/droste/hosts", "/droste/containers/json?all=1", "/droste/events?since=0&until=1", "/containers/json?all=1", "/networks", "/volumes", "/system/df", "/info"] {
+    for target in [
+        "/droste/tree",
+        "/droste/hosts",
+        "/droste/containers/json?all=1",
+        "/droste/events?since=0&until=1",
+        "/containers/json?all=1",
+        "/networks",
+        "/volumes",
+        "/system/df",
+        "/info",
+    ] {
         let text = h.request("GET", target).send().text();
         for other in &foreign {
             assert!(!text.contains(&other.id) && !text.contains(&other.name), "{target}: {text}");
