@@ -86,6 +86,9 @@ pub(crate) const GLOBAL_FLAGS: &str = "
     - tlsverify bool Use TLS and verify the daemon
     v version bool Print the version and quit";
 
+/// What `--log-level` may be.
+const LEVELS: &[&str] = &["panic", "fatal", "error", "warn", "warning", "info", "debug", "trace"];
+
 /// The header that names the host to act on.
 pub(crate) const AT: &str = "Droste-At";
 
@@ -198,7 +201,7 @@ fn dispatch(args: &[String]) -> Result<u8> {
     let words = &parsed.args;
     match words.first().map(String::as_str) {
         None => {
-            help::root(&mut std::io::stdout().lock(), &app)?;
+            help::root(&mut std::io::stderr().lock(), &app)?;
             Ok(0)
         }
         _ if parsed.help => {
@@ -212,8 +215,11 @@ fn dispatch(args: &[String]) -> Result<u8> {
 }
 
 fn globals(parsed: &Parsed) -> Result<Globals> {
+    if let Some(level) = parsed.get("log-level").filter(|level| !LEVELS.contains(level)) {
+        return Err(CliError::new(format!("Unable to parse logging level: {level}")));
+    }
     if parsed.all("host").len() > 1 {
-        return Err(CliError::new("Specify only one -H"));
+        return Err(context::unresolved("Specify only one -H"));
     }
     if parsed.given("host") && parsed.given("context") {
         return Err(CliError::new("conflicting options: cannot specify both --host and --context"));
@@ -234,6 +240,9 @@ fn globals(parsed: &Parsed) -> Result<Globals> {
 }
 
 fn command(app: &mut App, words: &[String], all: &[String]) -> Result<u8> {
+    if words.first().is_some_and(|word| word == "builder") && plugin::find(app, "builder").is_some() {
+        return plugin::run(app, "builder", words, all);
+    }
     match find(words) {
         Found::Command(command, path, used) => {
             app.path = path;
@@ -271,7 +280,7 @@ pub(crate) fn find(words: &[String]) -> Found<'_> {
     }
     let Some(group) = cmd::GROUPS.iter().find(|g| g.name == first) else {
         return match first.as_str() {
-            "buildx" | "compose" | "bake" | "builder" => Found::Plugin(first.clone()),
+            "buildx" | "compose" | "bake" => Found::Plugin(first.clone()),
             _ => Found::Nothing(first.clone()),
         };
     };

@@ -186,6 +186,8 @@ fn arguments(app: &App, command: &Command, count: usize) -> Vec<String> {
         ("container", "cp") => containers(app, true).into_iter().map(|name| name + ":").collect(),
         ("container", _) => containers(app, false),
         ("image", "rm" | "inspect" | "history" | "push" | "save" | "tag" | "ls" | "pull") => images(app),
+        ("host", "limits") if count > 0 => Vec::new(),
+        ("host", _) => hosts(app),
         ("network", "connect" | "disconnect") if count > 0 => containers(app, true),
         ("network", _) => networks(app),
         ("volume", "rm" | "inspect") => volumes(app),

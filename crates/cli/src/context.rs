@@ -130,37 +130,45 @@ pub(crate) fn endpoint(globals: &Globals, config: &Config) -> Result<Endpoint> {
     let name = current_name(globals, config);
     if name != DEFAULT {
         let store = Store::new(config);
-        let meta = store
-            .load(&name)
-            .map_err(|e| CliError::new(format!("Failed to initialize: unable to resolve docker endpoint: {e}")))?;
+        let meta = store.load(&name).map_err(unresolved)?;
         let docker = &meta["Endpoints"]["docker"];
         let host = docker["Host"].as_str().unwrap_or_default();
         let tls = store.tls_files(&name, docker["SkipTLSVerify"].as_bool().unwrap_or(false));
         return if host.is_empty() { Ok(Endpoint::default_local()) } else { Endpoint::parse(host, tls) };
     }
     match globals.host.clone().or_else(|| variable("DOCKER_HOST")) {
-        Some(host) => Endpoint::parse(&host, globals_tls(globals, config)),
+        Some(host) => Endpoint::parse(&host, globals_tls(globals, config)?).map_err(unresolved),
         None => Ok(Endpoint::default_local()),
     }
 }
 
-fn globals_tls(globals: &Globals, config: &Config) -> Option<TlsFiles> {
+/// Why it is not known which daemon to use.
+pub(crate) fn unresolved(why: impl std::fmt::Display) -> CliError {
+    CliError::new(format!("Failed to initialize: unable to resolve docker endpoint: {why}"))
+}
+
+fn globals_tls(globals: &Globals, config: &Config) -> Result<Option<TlsFiles>> {
     let verify = globals.tlsverify.unwrap_or_else(|| variable("DOCKER_TLS_VERIFY").is_some());
     let on = verify || globals.tls.unwrap_or_else(|| variable("DOCKER_TLS").is_some());
     if !on {
-        return None;
+        return Ok(None);
     }
     let folder = variable("DOCKER_CERT_PATH").map_or_else(|| config.dir.clone(), PathBuf::from);
     let file = |given: &Option<String>, name: &str| match given {
         Some(path) => Some(PathBuf::from(path)),
         None => Some(folder.join(name)).filter(|p| p.exists()),
     };
-    Some(TlsFiles {
+    // Whoever is to be verified is verified against this file, and not against what the machine trusts.
+    let ca = globals.tlscacert.as_ref().map_or_else(|| folder.join("ca.pem"), PathBuf::from);
+    if verify && !ca.exists() {
+        return Err(unresolved(format!("open {}: no such file or directory", ca.display())));
+    }
+    Ok(Some(TlsFiles {
         ca: file(&globals.tlscacert, "ca.pem"),
         cert: file(&globals.tlscert, "cert.pem"),
         key: file(&globals.tlskey, "key.pem"),
         skip_verify: !verify,
-    })
+    }))
 }
 
 /// An environment variable that is set to something.

@@ -101,17 +101,22 @@ pub(crate) fn group_command(found: &Group, rest: &[String]) -> Result<u8> {
         Some(word) if word.starts_with('-') => Err(CliError::status(
             125,
             format!(
-                "unknown flag: {word}\n\nUsage:  droste {0} COMMAND\n\nRun 'droste {0} --help' for more information",
-                found.name
+                "unknown flag: {word}\n\nUsage:  droste {0}{1}\n\nRun 'droste {0} --help' for more information",
+                found.name,
+                command_word(found),
             ),
         )),
         Some(word) => Err(CliError::new(format!(
             "droste: unknown command: droste {0} {word}\n\nUsage:  droste {0}{1}\n\nRun 'droste {0} --help' for more information",
             found.name,
-            // Docker's words for these two.
-            if matches!(found.name, "volume" | "manifest") { " COMMAND" } else { "" },
+            command_word(found),
         ))),
     }
+}
+
+/// What Docker's usage of a group ends with: there are two that differ.
+fn command_word(found: &Group) -> &'static str {
+    if matches!(found.name, "volume" | "manifest") { " COMMAND" } else { "" }
 }
 
 fn group(out: &mut dyn Write, found: &Group) -> Result<()> {

@@ -23,6 +23,7 @@ pub(crate) fn check(kind: &str, value: &str) -> Result<(), String> {
         "env" if value.is_empty() || value.starts_with('=') => Err(format!("invalid environment variable: {value}")),
         "label" if value.starts_with('=') => Err(format!("invalid label '{value}': empty name")),
         "link" => check_link(value),
+        "tag" => value.parse::<droste_model::reference::Reference>().map(drop).map_err(|e| e.to_string()),
         "ulimit" => crate::create::resources::parse_ulimit(value).map(drop),
         "mount" => crate::create::mount::parse(value).map(drop),
         "network" => crate::create::network::parse(value).map(drop),

@@ -24,7 +24,6 @@ fn default_limit(resource: Resource) -> Option<u64> {
         Resource::Tags => Some(8192),
         Resource::Requests => Some(2048),
         Resource::Config => Some(256 << 20),
-        Resource::Disk | Resource::Logs => None,
     }
 }
 
@@ -265,7 +264,6 @@ impl Account {
         };
         let what = match resource {
             Resource::Requests => Scarce::Turn,
-            Resource::Disk | Resource::Logs => Scarce::Space,
             _ => Scarce::Number,
         };
         Error::exhausted(what, text)

@@ -23,10 +23,6 @@ pub enum Resource {
     Requests,
     /// Bytes of what the daemon remembers of its objects: labels, environments, commands, options.
     Config,
-    /// Bytes on disk: writable layers, volumes, and images that it holds itself.
-    Disk,
-    /// Bytes of logs.
-    Logs,
 }
 
 /// A resource's name or a limit's value that can't be understood.
@@ -50,7 +46,7 @@ pub enum InvalidLimit {
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Resource; 9] = [
+    pub const ALL: [Resource; 7] = [
         Resource::Containers,
         Resource::Networks,
         Resource::Volumes,
@@ -58,8 +54,6 @@ impl Resource {
         Resource::Execs,
         Resource::Requests,
         Resource::Config,
-        Resource::Disk,
-        Resource::Logs,
     ];
 
     /// What the labels of limits begin with.
@@ -75,8 +69,6 @@ impl Resource {
             Resource::Execs => "execs",
             Resource::Requests => "requests",
             Resource::Config => "config",
-            Resource::Disk => "disk",
-            Resource::Logs => "logs",
         }
     }
 
@@ -87,7 +79,7 @@ impl Resource {
 
     /// Whether it is counted in bytes.
     pub fn is_bytes(self) -> bool {
-        matches!(self, Resource::Config | Resource::Disk | Resource::Logs)
+        self == Resource::Config
     }
 
     /// The resource of a name.
@@ -153,13 +145,13 @@ mod tests {
             (Resource::Containers, "", None),
             (Resource::Containers, "-1", None),
             (Resource::Containers, "+1", None),
-            (Resource::Disk, "1024", Some(1024)),
-            (Resource::Disk, "2k", Some(2048)),
-            (Resource::Disk, "3MiB", Some(3 << 20)),
-            (Resource::Logs, "1GB", Some(1 << 30)),
-            (Resource::Disk, "1t", Some(1 << 40)),
-            (Resource::Disk, "g", None),
-            (Resource::Disk, "99999999999t", None),
+            (Resource::Config, "1024", Some(1024)),
+            (Resource::Config, "2k", Some(2048)),
+            (Resource::Config, "3MiB", Some(3 << 20)),
+            (Resource::Config, "1GB", Some(1 << 30)),
+            (Resource::Config, "1t", Some(1 << 40)),
+            (Resource::Config, "g", None),
+            (Resource::Config, "99999999999t", None),
         ] {
             assert_eq!(resource.parse_value(text).ok(), value, "{resource} {text}");
         }
@@ -172,8 +164,8 @@ mod tests {
         assert_eq!(from_labels(&labels("other", "x")), Ok(Limits::new()));
         let unknown = from_labels(&labels("droste.limit.cats", "7")).unwrap_err().to_string();
         assert!(unknown.contains("\"cats\"") && unknown.contains("containers, networks"), "{unknown}");
-        let wrong = from_labels(&labels("droste.limit.disk", "much")).unwrap_err().to_string();
-        assert_eq!(wrong, "invalid value \"much\" of limit disk: expected a number of bytes, such as 500m or 20g");
+        let wrong = from_labels(&labels("droste.limit.config", "much")).unwrap_err().to_string();
+        assert_eq!(wrong, "invalid value \"much\" of limit config: expected a number of bytes, such as 500m or 20g");
     }
 
     #[test]

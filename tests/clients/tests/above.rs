@@ -99,8 +99,8 @@ fn text(output: &Output) -> String {
 const WITHOUT: &[&str] = &["completion", "daemon", "help", "logout", "context ", "serve", "system dial-stdio"];
 /// Commands of a swarm, of plugins and of other services: what they answer is not of this test.
 const ANSWERED: &str = "\
-    build D/context | image build D/context | checkpoint create c1 cp | checkpoint ls c1 | checkpoint rm c1 cp | \
-    config inspect x | config ls | config rm x | manifest annotate l m | manifest create l m | manifest inspect \
+    builder build D/context | build D/context | image build D/context | checkpoint create c1 cp | checkpoint ls c1 | checkpoint rm c1 cp | \
+    host inspect x | host limits x | config inspect x | config ls | config rm x | manifest annotate l m | manifest create l m | manifest inspect \
     127.0.0.1:1/m | manifest push l | manifest rm l | node inspect x | node ls | node rm x | plugin create p . | \
     plugin disable p | plugin enable p | plugin inspect p | plugin install --grant-all-permissions p | plugin ls | \
     plugin push p | plugin rm p | plugin set p a=b | plugin upgrade p | secret inspect x | secret ls | secret rm x \
@@ -124,9 +124,9 @@ const DAY: &str = "\
     D/c1 got | image import D/c1 got:2 | wait c2 | container wait c2 | restart -t 0 c1 | container restart -t 0 c1 \
     | network create n | network ls | network inspect n | network connect n c1 | network disconnect n c1 | network \
     rm n | network prune -f | volume create v1 | volume ls | volume inspect v1 | volume rm v1 | volume prune -f | \
-    run --rm I true | container run --rm -i I cat | tree | stop -t 0 c1 | start -a c2 | container start -i c2 | \
+    run --rm I true | container run --rm -i I cat | host ls | tree | stop -t 0 c1 | start -a c2 | container start -i c2 | \
     kill c4 | container kill c5 | attach c6 | container attach c7 | container stop -t 0 c1 | rm c2 | container rm \
-    c1 | container prune -f | image prune -f | system prune -f";
+    c1 | container prune -f | image prune -f | builder prune -f | system prune -f";
 
 /// Every command that a shell would be told of, and groups with a space behind.
 fn known() -> BTreeSet<String> {
@@ -315,4 +315,39 @@ fn events_of_all_levels() {
     });
     watching.kill().unwrap();
     watching.wait().unwrap();
+}
+
+#[test]
+fn hosts_are_listed_inspected_and_limited() {
+    let e = Engine::shared();
+    let (outer, h) = host(e);
+    let name = outer.name.as_str();
+    let run = |socket: &Path, args: &[&str]| droste(socket).arg("host").args(args).output().unwrap();
+    let ok = |args: &[&str]| {
+        let output = run(e.socket(), args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = ok(&["ls", "--format", "{{.Path}} {{.Level}} {{.State}} {{.Running}}/{{.Containers}}"]);
+    assert!(listed.lines().any(|line| line == format!("{name} 1 running 0/0")), "{listed}");
+    assert!(ok(&["ls", "-q"]).lines().any(|line| line == name));
+    assert_eq!(ok(&["inspect", "-f", "{{.Level}} {{.Grant}} {{.Bounds.NoNewPrivileges}}", name]), "1 own false\n");
+    let format = ["--format", "{{.Name}} {{.Used}}/{{.Limit}} {{.Set}}"];
+    let limits = |more: &[&str]| ok(&[&["limits"][..], &format, &[name], more].concat());
+    assert!(limits(&[]).contains("containers 0/4096 false\n"));
+    assert!(limits(&["containers=1", "config=1m"]).contains("containers 0/1 true\n"));
+    let _only = h.run(sh_with("sleep 1000", json!({})));
+    let set = limits(&[]);
+    assert!(set.contains("containers 1/1 true\n") && set.contains("/1MiB true\n"), "{set}");
+    assert!(ok(&["ls", "--format", "{{.Limits}}"]).contains("containers 1/1"));
+    let refused = droste(h.socket()).args(["create", BASE, "true"]).output().unwrap();
+    assert!(text(&refused).contains("this host's limit of containers is reached: 1 of 1 in use"), "{}", text(&refused));
+    assert!(limits(&["containers=default"]).contains("containers 1/4096 false\n"));
+    for (words, message) in [("cats=1", "unknown limit \"cats\""), ("tags", "give NAME=VALUE"), ("tags=much", "invalid value \"much\"")] {
+        let output = run(e.socket(), &["limits", name, words]);
+        assert!(!output.status.success() && text(&output).contains(message), "{words}: {}", text(&output));
+    }
+    assert!(text(&run(e.socket(), &["inspect", "no-such-host"])).contains("No such container: no-such-host"));
+    let below = run(h.socket(), &["ls", "-q"]);
+    assert!(below.status.success() && below.stdout.is_empty(), "{}", text(&below));
 }

@@ -273,3 +273,43 @@ fn detach_keys_leave_a_terminal_session() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert_eq!(ok(&["inspect", "-f", "{{.State.Status}}", name]), "running");
 }
+
+#[test]
+fn mistakes_before_the_daemon_is_asked_are_docker_s() {
+    let unresolved = "Failed to initialize: unable to resolve docker endpoint: ";
+    for (args, code, message) in [
+        (&["-l", "nope", "ps"][..], 1, "Unable to parse logging level: nope".to_owned()),
+        (&["-H", "unix:///a", "-H", "unix:///b", "ps"], 1, format!("{unresolved}Specify only one -H")),
+        (&["--tlsverify", "ps"], 1, format!("{unresolved}open /nonexistent/droste-cli-test/ca.pem: no such file or directory")),
+        (&["export", "-o", "/nope/x", "y"], 1, "failed to export container: invalid output path: stat /nope: no such file or directory".to_owned()),
+        (&["save", "-o", "/nope/x", "y"], 1, "failed to save image: invalid output path: stat /nope: no such file or directory".to_owned()),
+        (&["load", "--platform", "a/b/c/d"], 1, "invalid platform: \"a/b/c/d\": cannot parse platform specifier: invalid argument".to_owned()),
+        (&["create", "-p", "99999:1", "x"], 125, "invalid hostPort: 99999".to_owned()),
+    ] {
+        let (found, error) = fails(args);
+        assert_eq!(found, code, "{args:?}: {error}");
+        assert!(error.contains(&message), "{args:?}: {error}");
+    }
+    let (code, error) = fails(&["container", "--nope"]);
+    assert_eq!((code, error.lines().nth(2)), (125, Some("Usage:  droste container")));
+    let (code, error) = fails(&["build", "-t", "Bad", "."]);
+    assert!(code == 125 && error.starts_with("invalid argument \"Bad\" for \"-t, --tag\" flag: invalid reference format"), "{error}");
+    let alone = droste(&[]);
+    assert!(alone.status.success() && alone.stdout.is_empty() && text(&alone.stderr).starts_with("Usage:  droste"));
+    assert_eq!(ok(&["logout", "127.0.0.1:1"]), "Removing login credentials for 127.0.0.1:1");
+    assert_eq!(ok(&["builder", "prune", "-f"]), "Total reclaimed space: 0B");
+}
+
+#[test]
+fn templates_of_events_know_all_fields() {
+    let (code, error) = fails(&["events", "--format", "{{.Nope}}", "--since", "0s", "--until", "0s"]);
+    assert!(code == 64 && error.starts_with("Error parsing format: "), "{code}: {error}");
+    let container = Container::run("event-fields", &[], &["true"]);
+    let filter = format!("container={}", container.0);
+    let format = "{{.Type}} {{.From}} {{.Scope}} {{.Status}} {{.Actor.Attributes.image}}|{{.Time}}";
+    let seen = ok(&["events", "--since", "60s", "--until", "0s", "-f", &filter, "-f", "event=create", "--format", format]);
+    let image = image();
+    assert!(seen.starts_with(&format!("container {image} local create {image}|")), "{seen}");
+    let of_networks = ok(&["events", "--since", "60s", "--until", "0s", "-f", "type=network", "--format", "{{.From}}{{.Status}}"]);
+    assert_eq!(of_networks.trim(), "", "fields that are left out are empty");
+}

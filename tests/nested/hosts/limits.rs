@@ -134,7 +134,7 @@ fn limits_change_from_above_while_it_runs() {
     let (outer, h) = limited(e, json!({"droste.limit.containers": "1"}));
     let (name, _first) = (outer.name.clone(), h.create(sh("true")));
     t!(h, POST "/containers/create" {"Image": BASE, "Cmd": ["true"]}, 403);
-    t!(e, POST "/droste/hosts/{name}/limits" {"containers": 3, "logs": "1m"}, 200, ".containers.Limit" == 3, ".containers.Used" == 1, ".logs.Limit" == 1_048_576);
+    t!(e, POST "/droste/hosts/{name}/limits" {"containers": 3, "config": "1m"}, 200, ".containers.Limit" == 3, ".containers.Used" == 1, ".config.Limit" == 1_048_576);
     let (inner, below) = limited(&h, json!({}));
     let child = inner.name.clone();
     t!(h, POST "/droste/hosts/{child}/limits" {"containers": 4}, 400, ".message" has "is more than");
@@ -143,7 +143,7 @@ fn limits_change_from_above_while_it_runs() {
     t!(h, POST "/droste/hosts/{child}/limits" {"containers": "default"}, 200, ".containers.Set" == false, ".containers.Limit" == 3);
     t!(below, POST "/containers/create" {"Image": BASE, "Cmd": ["true"]}, 201);
     t!(e, POST "/droste/hosts/{name}/limits" {"cats": 4}, 400, ".message" has "unknown limit");
-    t!(e, POST "/droste/hosts/{name}/limits" {"disk": "much"}, 400, ".message" has "invalid value");
+    t!(e, POST "/droste/hosts/{name}/limits" {"config": "much"}, 400, ".message" has "invalid value");
 }
 
 #[test]

@@ -82,11 +82,11 @@ pub struct HostBounds {
 #[serde(untagged)]
 pub enum LimitValue {
     Number(u64),
-    /// `20g`, or `default`.
+    /// `64m`, or `default`.
     Text(String),
 }
 
-/// The body of `POST /droste/hosts/{path}/limits`: `{"containers": 20, "disk": "10g", "tags": "default"}`.
+/// The body of `POST /droste/hosts/{path}/limits`: `{"containers": 20, "config": "64m", "tags": "default"}`.
 pub type HostLimitsRequest = BTreeMap<String, LimitValue>;
 
 /// The answer to it.

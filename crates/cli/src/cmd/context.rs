@@ -212,7 +212,11 @@ fn wanted(given: &[String]) -> Result<Wanted> {
                 out.skip_verify = parse_bool(value)
                     .ok_or_else(|| CliError::new(format!("skip-tls-verify: invalid value {value:?}")))?;
             }
-            _ => return Err(CliError::new(format!("unrecognized config key: {key}"))),
+            _ => {
+                return Err(CliError::new(format!(
+                    "unable to create docker endpoint config: unrecognized config key: {key}"
+                )));
+            }
         }
     }
     if !out.host.is_empty() {

@@ -3,6 +3,7 @@
 mod absent;
 mod container;
 mod context;
+mod host;
 mod image;
 mod inspect;
 mod network;
@@ -30,9 +31,11 @@ const fn swarm(name: &'static str, about: &'static str) -> Group {
 
 /// Every group.
 pub(crate) const GROUPS: &[Group] = &[
+    group("builder", "Manage builds"),
     group("checkpoint", "Manage checkpoints"),
     group("container", "Manage containers"),
     group("context", "Manage contexts"),
+    group("host", "Look at the hosts below this one"),
     group("image", "Manage images"),
     group("manifest", "Manage Docker image manifests and manifest lists"),
     group("network", "Manage networks"),
@@ -52,6 +55,7 @@ pub(crate) const GROUPS: &[Group] = &[
 pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
     [
         container::COMMANDS,
+        host::COMMANDS,
         image::COMMANDS,
         inspect::COMMANDS,
         network::COMMANDS,

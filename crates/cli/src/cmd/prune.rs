@@ -17,6 +17,12 @@ pub(crate) const VOLUMES: &str = "
     - filter filter Remove what meets a condition (\"label=<label>\")
     f force bool Do not ask";
 
+pub(crate) const BUILDS: &str = "
+    a all bool Remove all of the build cache, not only what nothing uses
+    - filter filter Remove what meets a condition (\"until=24h\")
+    f force bool Do not ask
+    - keep-storage bytes Amount of disk space to keep for the cache";
+
 /// Whether to go on: `--force`, or an answer.
 pub(crate) fn agreed(flags: &Parsed, warning: &str) -> Result<bool> {
     if flags.on("force") {
@@ -75,6 +81,19 @@ pub(crate) fn volumes(app: &App, flags: &Parsed) -> Result<u8> {
         }
         let answer = call(app, "/volumes/prune", &filters)?;
         print!("{}", listed(&answer, "VolumesDeleted", "Deleted Volumes"));
+        println!("Total reclaimed space: {}", size(reclaimed(&answer)));
+    }
+    Ok(0)
+}
+
+/// `builder prune` without the plugin.
+pub(crate) fn builds(app: &App, flags: &Parsed) -> Result<u8> {
+    let which = if flags.on("all") { "all" } else { "all dangling" };
+    if agreed(flags, &format!("WARNING! This will remove {which} build cache."))? {
+        let query = Query::new().flag("all", flags.on("all")).some("keep-storage", flags.str("keep-storage"));
+        let query = query.filters(flags.all("filter"));
+        let answer: Value = app.client()?.call(Request::new("POST", query.on("/build/prune")))?;
+        print!("{}", listed(&answer, "CachesDeleted", "Deleted build cache objects"));
         println!("Total reclaimed space: {}", size(reclaimed(&answer)));
     }
     Ok(0)

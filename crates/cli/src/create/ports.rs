@@ -63,7 +63,7 @@ fn publish(given: &str, ports: &mut Ports) -> Result<()> {
     let (start, end) = range(container).ok_or_else(|| CliError::new(format!("invalid containerPort: {container}")))?;
     let host_range = match host {
         "" => None,
-        host => Some(range(host).ok_or_else(|| CliError::new(format!("Invalid hostPort: {host}")))?),
+        host => Some(range(host).ok_or_else(|| CliError::new(format!("invalid hostPort: {host}")))?),
     };
     if let Some((from, to)) = host_range
         && to - from != end - start

@@ -156,7 +156,7 @@ fn empty_form(name: &str) -> &'static str {
         | "ImageManifestDescriptor"
         | "Descriptor" => "<nil>",
         "Labels" | "Volumes" | "Ports" | "ExposedPorts" | "Sysctls" | "Tmpfs" | "StorageOpt" | "Annotations"
-        | "DriverOpts" | "Options" | "Networks" | "PortBindings" | "Containers" => "map[]",
+        | "Attributes" | "DriverOpts" | "Options" | "Networks" | "PortBindings" | "Containers" => "map[]",
         "StopSignal" | "Variant" | "CreatedAt" => "",
         "NetworkDisabled" | "ArgsEscaped" => "false",
         _ => "[]",

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 
 use droste_model::reference::Reference;
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::lifecycle::each;
 use crate::app::App;
 use crate::create::resources;
-use crate::error::{CliError, Result, open_error};
+use crate::error::{CliError, Result, io_text, open_error};
 use crate::flags::Parsed;
 use crate::net::client::{Query, Request, escape};
 use crate::output::progress::Counter;
@@ -105,15 +106,26 @@ pub(super) fn diff(app: &App, flags: &Parsed) -> Result<u8> {
 
 pub(super) fn export(app: &App, flags: &Parsed) -> Result<u8> {
     let path = format!("/containers/{}/export", escape(&flags.args[0]));
-    download(app, path, flags.str("output"), "Exported")?;
+    download(app, path, flags.str("output"), ("Exported", "failed to export container"))?;
     Ok(0)
 }
 
+/// Says why nothing can be written there, before anything is asked for.
+fn check_output(output: &str) -> std::result::Result<(), String> {
+    let folder = Path::new(output).parent().filter(|folder| !folder.as_os_str().is_empty());
+    let missing = folder.and_then(|folder| std::fs::metadata(folder).err().map(|e| (folder, e)));
+    match missing {
+        Some((folder, error)) => Err(format!("stat {}: {}", folder.display(), io_text(&error))),
+        None => Ok(()),
+    }
+}
+
 /// Writes an answer's body to a file or to standard output, which must not be a terminal.
-pub(crate) fn download(app: &App, path: String, output: &str, label: &str) -> Result<()> {
+pub(crate) fn download(app: &App, path: String, output: &str, (label, failed): (&str, &str)) -> Result<()> {
     if output.is_empty() && terminal::stdout_is_terminal() {
         return Err(CliError::new("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
     }
+    check_output(output).map_err(|why| CliError::new(format!("{failed}: invalid output path: {why}")))?;
     let mut response = app.client()?.send(Request::new("GET", path))?;
     if output.is_empty() {
         io::copy(&mut response, &mut io::stdout().lock())?;

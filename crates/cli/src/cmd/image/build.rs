@@ -51,7 +51,7 @@ pub(super) const FLAGS: &str = "
     - security-opt strings Security options
     - shm-size bytes Size of /dev/shm
     - squash bool Make one layer of the new ones
-    t tag list Name of the image (name:tag)
+    t tag list/tag Name of the image (name:tag)
     - target string Stage to build
     - ulimit ulimit Limits of the processes";
 

@@ -7,6 +7,7 @@ mod transfer;
 mod tree;
 
 use crate::app::{App, Arity, Command, RAW};
+use crate::cmd::prune;
 use crate::error::Result;
 use crate::flags::Parsed;
 
@@ -71,6 +72,22 @@ pub(crate) const COMMANDS: &[Command] = &[
         Arity::None,
         transfer::load,
     ),
+    Command {
+        group: "builder",
+        ..command(
+            "",
+            &["build"],
+            "[OPTIONS] PATH | URL | -",
+            "Build an image from a Dockerfile",
+            RAW,
+            Arity::Any,
+            build::run,
+        )
+    },
+    Command {
+        group: "builder",
+        ..command("", &["prune"], "[OPTIONS]", "Remove build cache", prune::BUILDS, Arity::None, prune::builds)
+    },
     command("", &["prune"], "[OPTIONS]", "Remove unused images", manage::PRUNE, Arity::None, manage::prune),
     command(
         "pull",

@@ -68,7 +68,7 @@ pub(super) fn push(app: &App, flags: &Parsed) -> Result<u8> {
     if bare && !all && !quiet {
         println!("Using default tag: latest");
     }
-    let platform = flags.get("platform").map(|p| platform_json(p).to_string()).unwrap_or_default();
+    let platform = flags.get("platform").map(checked_platform).transpose()?.unwrap_or_default();
     let path = Query::new()
         .some("platform", &platform)
         .some("tag", reference.tag().unwrap_or(""))
@@ -84,15 +84,24 @@ pub(super) fn push(app: &App, flags: &Parsed) -> Result<u8> {
     Ok(0)
 }
 
+/// A platform as the API takes it.
+fn checked_platform(text: &str) -> Result<String> {
+    if text.split('/').count() > 3 {
+        let why = "cannot parse platform specifier: invalid argument";
+        return Err(CliError::new(format!("invalid platform: {text:?}: {why}")));
+    }
+    Ok(platform_json(text).to_string())
+}
+
 pub(super) fn save(app: &App, flags: &Parsed) -> Result<u8> {
     let mut query = Query::new();
     for name in &flags.args {
         query = query.add("names", name);
     }
     if let Some(platform) = flags.get("platform").filter(|p| !p.is_empty()) {
-        query = query.add("platform", &platform_json(platform).to_string());
+        query = query.add("platform", &checked_platform(platform)?);
     }
-    download(app, query.on("/images/get"), flags.str("output"), "Saved")?;
+    download(app, query.on("/images/get"), flags.str("output"), ("Saved", "failed to save image"))?;
     Ok(0)
 }
 
@@ -102,7 +111,7 @@ pub(super) fn load(app: &App, flags: &Parsed) -> Result<u8> {
         return Err(CliError::new("requested load from stdin, but stdin is empty"));
     }
     let quiet = flags.on("quiet") || !terminal::stdout_is_terminal();
-    let platform = flags.get("platform").map(|p| platform_json(p).to_string()).unwrap_or_default();
+    let platform = flags.get("platform").map(checked_platform).transpose()?.unwrap_or_default();
     let path = Query::new().some("platform", &platform).add("quiet", if quiet { "1" } else { "0" }).on("/images/load");
     let (mut file, total) = open(input)?;
     let mut counted = Counter::new(&mut *file, "Loading", total, flags.on("quiet"));

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::error::{CliError, Result};
@@ -30,6 +30,13 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
         text => Some(Template::parse("", &unescape(text))),
     };
     let template = template.transpose().map_err(|e| CliError::status(64, format!("Error parsing format: {e}")))?;
+    if let Some(template) = &template {
+        // A mistake shows before there is anything to tell.
+        let nothing = Val::Json(complete(json!({"Host": ""})));
+        template
+            .run(&nothing, &mut String::new())
+            .map_err(|e| CliError::status(64, format!("Error parsing format: {e}")))?;
+    }
     let levels = flags.on("all-levels");
     let path = Query::new()
         .filters(flags.all("filter"))
@@ -49,6 +56,7 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
             None => sentence(&event),
             Some(template) => {
                 let mut text = String::new();
+                let event = if flags.str("format") == "json" { event } else { complete(event) };
                 template.run(&Val::Json(event), &mut text).map_err(CliError::Message)?;
                 text
             }
@@ -57,6 +65,20 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
         out.flush()?;
     }
     Ok(0)
+}
+
+/// An event with all the fields that a template may ask for, whichever the daemon left out.
+fn complete(mut event: Value) -> Value {
+    let all = json!({
+        "status": "", "id": "", "from": "", "Type": "", "Action": "", "Actor": {"ID": "", "Attributes": {}}, "scope": "",
+        "time": 0, "timeNano": 0
+    });
+    if let (Some(event), Value::Object(all)) = (event.as_object_mut(), all) {
+        for (name, value) in all {
+            event.entry(name).or_insert(value);
+        }
+    }
+    event
 }
 
 /// `TIME TYPE ACTION ID (name=value, …)`; of all levels `TIME HOST TYPE …`.

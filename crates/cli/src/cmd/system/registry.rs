@@ -102,11 +102,8 @@ fn ask(mut given: Credentials, server: &str) -> Result<Credentials> {
 
 pub(super) fn logout(app: &App, flags: &Parsed) -> Result<u8> {
     let server = server(flags);
-    if credentials::erase(&app.config, &server)? {
-        println!("Removing login credentials for {server}");
-    } else {
-        println!("Not logged in to {server}");
-    }
+    println!("Removing login credentials for {server}");
+    credentials::erase(&app.config, &server)?;
     Ok(0)
 }
 
