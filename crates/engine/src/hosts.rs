@@ -16,15 +16,15 @@ use crate::view::{HostDetail, HostView};
 impl Host {
     /// The host at a path of container names or ids below this one, `ci-1/build`; this one for an empty path.
     pub fn below(&self, path: &str) -> Result<Host> {
-        let mut state = Arc::clone(&self.state);
+        let mut host = self.clone();
         for name in path.split('/').filter(|name| !name.is_empty()) {
-            let container = state.table().find(name)?;
-            state = self
-                .engine
-                .host_of(&container.id)
+            let container = host.member(name)?;
+            let state = self.engine.host_of(&container.id);
+            let state = state
                 .ok_or_else(|| Error::invalid(format!("container {name} is not a host: it holds no engine socket")))?;
+            host = Host::new(Arc::clone(&self.engine), state, self.is_read_only());
         }
-        Ok(Host::new(Arc::clone(&self.engine), state, self.is_read_only()))
+        Ok(host)
     }
 
     /// All hosts below this one, each after the one that it is on.

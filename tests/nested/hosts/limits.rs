@@ -161,10 +161,11 @@ fn only_hosts_below_are_seen() {
     let all = paths(e);
     assert!(all.contains(&a) && all.contains(&format!("{a}/{b}")), "{all:?}");
     // Neither itself nor what is above or beside.
+    t!(below, GET "/droste/hosts/{b}/json", 409, ".message" has "belongs to");
     t!(below, GET "/droste/hosts/{a}/json", 404, ".message" == (format!("No such container: {a}")));
-    t!(h, GET "/droste/hosts/{a}/json", 404);
+    t!(h, GET "/droste/hosts/{a}/json", 409);
     t!(h, GET "/droste/hosts/{b}/json", 200, ".Level" == 2, ".On" == true, ".Cgroup" == "", ".Bounds.NoNewPrivileges" == false, ".Bounds.Capabilities" has "CAP_CHOWN", ".Grant" == "own", ".Parent" == "");
-    t!(h, POST "/droste/hosts/{a}/limits" {"containers": 9}, 404);
+    t!(h, POST "/droste/hosts/{a}/limits" {"containers": 9}, 409);
     t!(e, GET "/droste/hosts/{a}/json", 200, ".Path" == (a), ".Running" == 1, ".Containers" == 1, ".Image" has "base", ".Cgroup" has (outer.id));
     let plain = e.run(sleeper(json!({})));
     t!(e, GET "/droste/hosts/{plain}/json", 400, ".message" has "is not a host");
