@@ -150,7 +150,11 @@ impl Engine {
         note_network(container, network.as_ref());
         container.live().network = network.map(Arc::new);
         let started_at = Timestamp::now();
-        let stored = self.store.commit(vec![intended(container, started_at).map_err(|error| (error, 128))?]);
+        let intended = intended(container, started_at);
+        self.note_start(&intended).map_err(|error| (error, 128))?;
+        let change =
+            Change::put(Key::Container(intended.id.clone()), &intended).map_err(|error| (error.into(), 128))?;
+        let stored = self.store.commit(vec![change]);
         let launched = async {
             match oci {
                 None => self.runtime.launch(plan, fds.0).await,
@@ -454,13 +458,11 @@ pub(crate) fn text(path: &Path) -> String {
 
 /// Takes the start into the record, which is stored while the container is launched: whatever a client is shown of a
 /// running container, a daemon that comes after this one knows. The process's number it learns from the shim.
-fn intended(container: &Container, started_at: Timestamp) -> Result<Change> {
+fn intended(container: &Container, started_at: Timestamp) -> ContainerRecord {
     let mut record = container.record();
     record.health = crate::health::initial(&record.config);
-    let mut intended = record.clone();
-    drop(record);
-    intended.state = State::Running(Running { pid: 0, started_at, paused: false });
-    Ok(Change::update(Key::Container(intended.id.clone()), &intended)?)
+    let state = State::Running(Running { pid: 0, started_at, paused: false });
+    ContainerRecord { state, ..record.clone() }
 }
 
 /// A container's IPC namespace is its own unless it says that it may be shared. SELF may share its own.

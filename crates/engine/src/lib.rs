@@ -43,6 +43,7 @@ mod recover;
 mod registry;
 mod settings;
 mod sockets;
+mod start;
 mod store;
 mod streams;
 mod system;
@@ -73,7 +74,7 @@ pub use options::{
     WaitOutcome, WriteArchive,
 };
 pub use registry::{AuthChecked, Distribution};
-pub use settings::{RegistrySettings, Settings};
+pub use settings::{RegistrySettings, SecurityDefaults, Settings};
 pub use system::StatsSample;
 pub use transfer::ProgressSink;
 pub use view::{

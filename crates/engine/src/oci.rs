@@ -1,7 +1,7 @@
 //! Containers that another OCI runtime launches (`--runtime NAME`).
 
 use droste_confine::seccomp::Context;
-use droste_confine::{Privileges, Profile, SeccompChoice, SecurityOptions};
+use droste_confine::{Privileges, Profile, SeccompChoice};
 use droste_runtime::oci::OciOptions;
 use serde_json::{Value, json};
 
@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::host::HostState;
 use crate::privileges;
 use crate::record::ContainerRecord;
+use crate::settings::Settings;
 
 /// The name of Droste's own launcher.
 pub(crate) const OWN: &str = "droste";
@@ -41,16 +42,15 @@ impl Engine {
         Ok(Some(OciOptions {
             runtime: vec![program.to_string_lossy().into_owned()],
             cgroups_path: Some(self.cgroup_path(record, host)?.to_string()),
-            seccomp: seccomp(record, given)?,
+            seccomp: seccomp(record, given, &settings)?,
             resources: Some(json!({ "devices": devices(given) })),
         }))
     }
 }
 
 /// The filter in the runtime's terms, since a compiled one can't be handed to it.
-fn seccomp(record: &ContainerRecord, given: &Privileges) -> Result<Option<Value>> {
-    let words = record.host_config.security_opt.clone().unwrap_or_default();
-    let options = SecurityOptions::parse(&words).map_err(|error| Error::invalid(error.to_string()))?;
+fn seccomp(record: &ContainerRecord, given: &Privileges, settings: &Settings) -> Result<Option<Value>> {
+    let options = privileges::security(&record.host_config, settings)?;
     let machine = privileges::machine()?;
     let context = Context { arch: machine.arch, kernel: machine.kernel, capabilities: given.capabilities };
     Ok(match (options.seccomp, record.host_config.privileged) {

@@ -95,7 +95,7 @@ pub(crate) fn bound(
 fn request(namespaces: &HostNamespaces, asked: &HostConfig, settings: &Settings) -> Result<Request> {
     let words = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
     let invalid = |error: &dyn std::fmt::Display| Error::invalid(error.to_string());
-    let security = SecurityOptions::parse(&words(&asked.security_opt)).map_err(|error| invalid(&error))?;
+    let security = security(asked, settings)?;
     let rules = words(&asked.resources.device_cgroup_rules);
     let device_rules =
         rules.iter().map(|rule| rule.parse()).collect::<Result<Vec<_>, _>>().map_err(|error| invalid(&error))?;
@@ -231,6 +231,14 @@ pub(crate) fn check_device_requests(asked: &HostConfig) -> Result<()> {
         request.driver,
         sets.collect::<Vec<_>>().join(" ")
     )))
+}
+
+/// What `--security-opt` says, and the daemon's options where it says nothing.
+pub(crate) fn security(asked: &HostConfig, settings: &Settings) -> Result<SecurityOptions> {
+    let words = asked.security_opt.clone().unwrap_or_default();
+    let mut options = SecurityOptions::parse(&words).map_err(|error| Error::invalid(error.to_string()))?;
+    settings.security.fill(&mut options, asked.privileged);
+    Ok(options)
 }
 
 /// The AppArmor profile as inspect shows it, whether or not the kernel has AppArmor; empty for none.

@@ -99,7 +99,11 @@ impl Engine {
         if !was_active {
             return false;
         }
-        match self.runtime.reconnect(&state_dir).await {
+        let found = self.runtime.reconnect(&state_dir).await;
+        if matches!(found, Ok(Reconnected::Running(_) | Reconnected::Exited(_))) {
+            self.learn_start(container);
+        }
+        match found {
             Ok(Reconnected::Running(shim)) => match self.take_over(container, shim.clone()).await {
                 Ok(()) => false,
                 // Its host went off while no daemon was there to end it, or is being lost: it must not run on unseen.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use droste_confine::{OptionError, SeccompChoice, SecurityOptions};
 use droste_image::registry::Proxies;
 use droste_model::container::{LogConfig, Ulimit};
 use droste_model::host::Grant;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub default_runtime: String,
     /// Run an init in containers that do not say (at run time).
     pub init: bool,
+    /// What confines containers that do not say.
+    pub security: SecurityDefaults,
     /// Name servers of containers that name none.
     pub dns: Vec<String>,
     /// Search domains of containers that name none.
@@ -57,6 +60,49 @@ pub struct Settings {
     pub default_grant: Grant,
     /// The cgroup below which level 0's containers are placed.
     pub cgroup_parent: String,
+}
+
+/// What confines containers that do not say, as `--security-opt` would.
+#[derive(Clone, Debug, Default)]
+pub struct SecurityDefaults {
+    /// As it was named, for `info`; empty for the built-in one.
+    pub(crate) profile: String,
+    seccomp: SeccompChoice,
+    /// No process gets more privileges than the one that started it.
+    no_new_privileges: bool,
+}
+
+impl SecurityDefaults {
+    /// With a seccomp profile: `builtin`, `unconfined`, or JSON that lies in the file `named`.
+    pub fn with_profile(named: &str, profile: &str) -> Result<Self, OptionError> {
+        let word = if profile.is_empty() { "builtin" } else { profile };
+        let seccomp = match SecurityOptions::parse(&[format!("seccomp={word}")])?.seccomp {
+            SeccompChoice::Builtin => SeccompChoice::Default,
+            other => other,
+        };
+        let profile = if seccomp == SeccompChoice::Default { String::new() } else { named.to_owned() };
+        Ok(Self { profile, seccomp, no_new_privileges: false })
+    }
+
+    /// The same, with or without new privileges.
+    pub fn with_no_new_privileges(self, on: bool) -> Self {
+        Self { no_new_privileges: on, ..self }
+    }
+
+    /// Fills in what a container does not say. A privileged one has no profile unless it names one.
+    pub(crate) fn fill(&self, asked: &mut SecurityOptions, privileged: bool) {
+        if asked.seccomp == SeccompChoice::Default && !privileged {
+            asked.seccomp = self.seccomp.clone();
+        }
+        asked.no_new_privileges = asked.no_new_privileges.or(self.no_new_privileges.then_some(true));
+    }
+
+    /// The lines of `info`.
+    pub(crate) fn shown(&self) -> Vec<String> {
+        let profile = if self.profile.is_empty() { "builtin" } else { &self.profile };
+        let nnp = self.no_new_privileges.then(|| "name=no-new-privileges".to_owned());
+        [format!("name=seccomp,profile={profile}"), "name=cgroupns".to_owned()].into_iter().chain(nnp).collect()
+    }
 }
 
 /// How registries are reached.
@@ -87,6 +133,7 @@ impl Default for Settings {
             runtimes: BTreeMap::new(),
             default_runtime: String::new(),
             init: false,
+            security: SecurityDefaults::default(),
             dns: Vec::new(),
             dns_search: Vec::new(),
             dns_options: Vec::new(),

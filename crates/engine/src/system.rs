@@ -107,7 +107,7 @@ impl Host {
                 settings.default_runtime.clone()
             },
             log_driver: settings.log.driver.clone(),
-            security_options: vec!["name=seccomp,profile=builtin".to_owned(), "name=cgroupns".to_owned()],
+            security_options: settings.security.shown(),
             labels: if self.level() == 0 { settings.labels.clone() } else { Vec::new() },
             ip_forwarding: true,
             warnings: limit_warnings(support),

@@ -143,6 +143,32 @@ fn published_ports_hold() {
 }
 
 #[test]
+fn a_start_that_was_not_stored_is_known() {
+    let e = own();
+    let records = |to: &str| e.dir().join(to);
+    let (runs, ends) = (e.create(sh("exec sleep 100000")), e.create(sh("exec sleep 100000")));
+    // The store as it is before the starts; a start of the daemon makes sure that all of it is on disk.
+    e.stop_daemon();
+    std::fs::copy(records("data/records"), records("before")).unwrap();
+    e.power_on();
+    t!(e, POST "/containers/{runs}/start", 204);
+    t!(e, POST "/containers/{ends}/start", 204);
+    let (before, began) = (runs.inspect(), ends.inspect()["State"]["StartedAt"].clone());
+    assert_ne!(before["NetworkSettings"]["IPAddress"], "");
+    let process = crate::init_of(&e, &ends);
+    e.kill_daemon();
+    crate::kill(process);
+    std::fs::rename(records("before"), records("data/records")).unwrap();
+    e.power_on();
+    let after = runs.inspect();
+    for path in ["Pid", "StartedAt", "Status"] {
+        assert_eq!(before["State"][path], after["State"][path], "{path}");
+    }
+    assert_eq!(before["NetworkSettings"], after["NetworkSettings"]);
+    t!(e, GET "/containers/{ends}/json", 200, ".State.Status" == "exited", ".State.ExitCode" == 137, ".State.StartedAt" == began);
+}
+
+#[test]
 fn killed_at_any_moment() {
     let e = own();
     for moment in 0..12_u64 {

@@ -76,6 +76,8 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("dns-search", None, "dns-search", List),
     flag("label", None, "labels", List),
     flag("init", None, "init", Bool),
+    flag("seccomp-profile", None, "seccomp-profile", Text),
+    flag("no-new-privileges", None, "no-new-privileges", Bool),
     flag("cgroup-parent", None, "cgroup-parent", Text),
     flag("parent-image", None, "parent-images", List),
     flag("default-socket-grant", None, "default-socket-grant", Text),
@@ -104,8 +106,6 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("ipv6", None, "ipv6", Refused("default bridges have IPv4 addresses")),
     flag("userns-remap", None, "userns-remap", Refused("user namespaces come with the runtime 'nest'")),
     flag("selinux-enabled", None, "selinux-enabled", Refused("Droste sets no SELinux labels")),
-    flag("seccomp-profile", None, "seccomp-profile", Refused("give a profile with --security-opt seccomp=FILE")),
-    flag("no-new-privileges", None, "no-new-privileges", Refused("give --security-opt no-new-privileges")),
     flag("authorization-plugin", None, "authorization-plugins", Refused("a host's socket is its boundary")),
     flag("metrics-addr", None, "metrics-addr", Refused("ask 'droste stats'")),
     flag("swarm-default-advertise-addr", None, "swarm-default-advertise-addr", Refused("Droste has no swarm")),
@@ -156,7 +156,6 @@ fn is_bool(name: &str) -> bool {
         "raw-logs",
         "ipv6",
         "selinux-enabled",
-        "no-new-privileges",
     ]
     .contains(&name)
 }
@@ -215,6 +214,7 @@ Serve Docker's API on this machine.
       --log-driver, --log-opt         Log of containers that say nothing about it
       --dns, --dns-opt, --dns-search
       --label KEY=VALUE, --init, --cgroup-parent PATH
+      --seccomp-profile builtin|unconfined|FILE, --no-new-privileges
       --parent-image NAME             Images whose socket acts on their creator's host unasked
       --default-socket-grant GRANT    What other sockets act on unasked: own, parent or parent-ro (default own)
       --audit-log FILE                One JSON line for each call that changes something

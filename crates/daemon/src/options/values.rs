@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use droste_engine::{Proxies, RegistrySettings, Settings};
+use droste_engine::{Proxies, RegistrySettings, SecurityDefaults, Settings};
 use droste_model::container::{LogConfig, Ulimit};
 use droste_model::host::Grant;
 use tracing::Level;
@@ -158,6 +158,7 @@ impl Values {
             runtimes: all("add-runtime").map(|(_, text)| runtime(&text)).collect::<Result<_, _>>()?,
             default_runtime: self.last("default-runtime").unwrap_or_default().to_owned(),
             init: self.flag("init", false)?,
+            security: self.security()?,
             dns: self.list("dns"),
             dns_search: self.list("dns-search"),
             dns_options: self.list("dns-opt"),
@@ -178,6 +179,11 @@ impl Values {
             cgroup_parent: self.last("cgroup-parent").map_or(default.cgroup_parent, str::to_owned),
             ..default
         })
+    }
+
+    fn security(&self) -> Result<SecurityDefaults, OptionError> {
+        let defaults = self.last("seccomp-profile").map(seccomp_profile).transpose()?.unwrap_or_default();
+        Ok(defaults.with_no_new_privileges(self.flag("no-new-privileges", false)?))
     }
 
     /// What is said here or in the file, and otherwise in the environment.
@@ -205,6 +211,15 @@ impl Values {
         let options = pairs.iter().map(|text| pair("log-opt", text)).collect::<Result<BTreeMap<_, _>, _>>()?;
         Ok(LogConfig { driver, options })
     }
+}
+
+fn seccomp_profile(named: &str) -> Result<SecurityDefaults, OptionError> {
+    let refuse = |reason: String| wrong("seccomp-profile", named, reason);
+    let profile = match named {
+        "" | "builtin" | "unconfined" => named.to_owned(),
+        path => std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?,
+    };
+    SecurityDefaults::with_profile(named, &profile).map_err(|error| refuse(error.to_string()))
 }
 
 fn wrong(flag: &str, value: &str, reason: impl Into<String>) -> OptionError {
