@@ -153,7 +153,7 @@ impl Engine {
         let intended = intended(container, started_at);
         self.note_start(&intended).map_err(|error| (error, 128))?;
         let change =
-            Change::put(Key::Container(intended.id.clone()), &intended).map_err(|error| (error.into(), 128))?;
+            Change::update(Key::Container(intended.id.clone()), &intended).map_err(|error| (error.into(), 128))?;
         let stored = self.store.commit(vec![change]);
         let launched = async {
             match oci {

@@ -63,7 +63,7 @@ async function main() {
   fs.writeFileSync(`${SCRATCH}/file`, 'seen\n');
   const box = await docker.createContainer({
     Image: IMAGE, name: `${PREFIX}-box`, Labels: { [label]: 'x' }, ExposedPorts: { '80/tcp': {} },
-    Cmd: ['sh', '-c', "trap 'exit 6' TERM; echo up; echo err >&2; while :; do sleep 1000 & wait; done"],
+    Cmd: ['sh', '-c', "trap 'exit 6' TERM; echo err >&2; echo up; while :; do sleep 1000 & wait; done"],
     HostConfig: { Binds: [`${SCRATCH}:/mnt:ro`], PortBindings: { '80/tcp': [{ HostIp: '127.0.0.1', HostPort: '' }] } },
   });
   const attached = await box.attach({ stream: true, stdout: true, stderr: true, hijack: true });

@@ -225,3 +225,18 @@ fn files_of_the_machine_stay_out_of_archives() {
         assert!(!reply.text().contains("for nobody's eyes"), "{link}: {}", reply.status);
     }
 }
+
+#[test]
+fn what_containers_do_not_say_the_daemon_says() {
+    let scratch = tempfile::Builder::new().prefix("droste-scratch-").tempdir_in("/tmp").unwrap();
+    let profile = scratch.path().join("profile.json");
+    std::fs::write(&profile, r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}"#).unwrap();
+    let profile = profile.display().to_string();
+    let e = Engine::start_droste(&["--no-new-privileges", "--seccomp-profile", &profile]);
+    droste_test_support::image::load_base(&e);
+    let tries = |more: Value| e.outcome(sh_with("mkdir /x 2>/dev/null; echo $?; grep NoNewPrivs /proc/self/status", more)).out;
+    assert_eq!(tries(json!({})), "1\nNoNewPrivs:\t1\n");
+    assert_eq!(tries(json!({"SecurityOpt": ["seccomp=unconfined", "no-new-privileges=false"]})), "0\nNoNewPrivs:\t0\n");
+    let options = e.get("/info")["SecurityOptions"].to_string();
+    assert!(options.contains(&format!("name=seccomp,profile={profile}")) && options.contains("name=no-new-privileges"), "{options}");
+}

@@ -96,7 +96,7 @@ async fn life(e: &Engine, docker: &Docker, name: &str, label: &str) {
     assert_eq!(status(docker.create_container(None::<query::CreateContainerOptions>, missing).await.unwrap_err()), 404);
     let scratch = e.scratch();
     std::fs::write(scratch.path().join("file"), "seen\n").unwrap();
-    let script = "trap 'exit 6' TERM; echo up; echo err >&2; while :; do sleep 1000 & wait; done";
+    let script = "trap 'exit 6' TERM; echo err >&2; echo up; while :; do sleep 1000 & wait; done";
     let mut wanted = body(label, &["sh", "-c", script]);
     wanted.exposed_ports = words(&["80/tcp"]);
     wanted.host_config = Some(HostConfig {
