@@ -55,7 +55,9 @@ impl Cgroups {
         for hierarchy in &self.layout.hierarchies {
             for each in path.chain() {
                 let dir = each.below(&hierarchy.mount_point);
-                if make(&dir)? && hierarchy.controllers.iter().any(|name| name == "cpuset") {
+                make(&dir)?;
+                // One that is there may be somebody's who has just made it, or was ended before it had what follows.
+                if hierarchy.controllers.iter().any(|name| name == "cpuset") {
                     inherit_cpuset(&dir)?;
                 }
             }
@@ -327,11 +329,11 @@ enum Freezer {
     Legacy(PathBuf),
 }
 
-/// Makes a folder; says whether it was not there.
-fn make(dir: &Path) -> Result<bool, CgroupError> {
+/// Makes a folder, unless it is there.
+fn make(dir: &Path) -> Result<(), CgroupError> {
     match fs::create_dir(dir) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(source) => Err(CgroupError::Create { path: dir.to_owned(), source }),
     }
 }

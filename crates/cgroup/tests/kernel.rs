@@ -106,6 +106,19 @@ fn processes_are_counted_killed_and_their_cgroup_removed() {
 }
 
 #[test]
+fn a_cgroup_that_somebody_has_only_begun_to_make_takes_processes() {
+    let mut place = Place::new("begun");
+    let begun = place.cgroups.get(&place.cgroups.parent().child("begun").unwrap());
+    for file in begun.procs_files() {
+        let dir = file.parent().unwrap();
+        fs::create_dir(dir).or_else(|error| if dir.is_dir() { Ok(()) } else { Err(error) }).unwrap();
+    }
+    let group = place.create("begun/one");
+    let child = place.run(&group, "exit 7");
+    assert_eq!(place.wait(child).code(), Some(7));
+}
+
+#[test]
 fn frozen_processes_stand_still_and_can_be_killed() {
     let mut place = Place::new("freeze");
     let group = place.create("one");
