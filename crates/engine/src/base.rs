@@ -79,10 +79,8 @@ impl Engine {
         let failed = |error: &dyn std::fmt::Display| Error::hidden("an image could not be mounted", error);
         let folder = self.container_dir(&container.id);
         let layers = self.images.root_of(Some(image), &folder).map_err(|error| failed(&error))?;
-        let (place, empty) = (folder.join("merged"), folder.join("empty"));
-        for path in [&place, &empty] {
-            fs::create_dir_all(path).map_err(|error| failed(&error))?;
-        }
+        let inner = |name: &str| self.folder_in(container, name).map_err(|error| failed(&error));
+        let (place, empty) = (inner("merged")?, inner("empty")?);
         let mut lowers = layers.lower;
         // An overlay without an upper directory is of two directories at least.
         lowers.push(text(&empty));

@@ -87,6 +87,15 @@ fn missing(path: &str, at: &str) -> Error {
 }
 
 impl Engine {
+    /// A folder in a container's directory. One that is being removed has no directory any more, and gets none.
+    pub(crate) fn folder_in(&self, container: &Container, name: &str) -> std::io::Result<PathBuf> {
+        let folder = self.container_dir(&container.id).join(name);
+        match std::fs::create_dir(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(folder),
+        }
+    }
+
     /// Runs `work` with the container's root as `/`, mounts included. Blocking.
     pub(crate) fn inside<T: Send>(&self, container: &Container, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         if let Some(shim) = container.shim() {
@@ -96,8 +105,8 @@ impl Engine {
             }
         }
         let overlay = self.overlay(container)?;
-        let place = self.container_dir(&container.id).join("merged");
-        std::fs::create_dir_all(&place)
+        let place = self
+            .folder_in(container, "merged")
             .map_err(|error| Error::hidden("the container's root could not be mounted", error))?;
         let root = PrivateRoot { overlay: &overlay, place: &place, binds: self.binds_of_stopped(container)? };
         entered(root.run(work))
@@ -270,8 +279,8 @@ impl Host {
         let (engine, owned) = (Arc::clone(&self.engine), Arc::clone(&container));
         self.state.transit.place().await?.spawn(move || {
             let outcome = engine.overlay(&owned).and_then(|overlay| {
-                let place = engine.container_dir(&owned.id).join("merged");
-                std::fs::create_dir_all(&place)
+                let place = engine
+                    .folder_in(&owned, "merged")
                     .map_err(|error| Error::hidden("the root could not be mounted", error))?;
                 let root = PrivateRoot { overlay: &overlay, place: &place, binds: Vec::new() };
                 entered(root.run(|| pack_here("/.", PackOptions::default(), &mut writer)))
@@ -404,8 +413,7 @@ pub(crate) fn directories(engine: &Engine, container: &Container, paths: Vec<Str
 
 fn in_own_root<T: Send>(engine: &Engine, container: &Container, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let overlay = engine.overlay(container)?;
-    let place = engine.container_dir(&container.id).join("merged");
-    std::fs::create_dir_all(&place).map_err(copy_failed)?;
+    let place = engine.folder_in(container, "merged").map_err(copy_failed)?;
     let root = PrivateRoot { overlay: &overlay, place: &place, binds: Vec::new() };
     entered(root.run(work))
 }

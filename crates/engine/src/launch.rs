@@ -109,8 +109,11 @@ fn exit_code(kind: FailureKind) -> i32 {
 }
 
 impl Engine {
-    /// Starts a container's process. The caller holds its transition.
+    /// Starts a container's process. The caller holds its transition; before that, the container may have been removed.
     pub(crate) async fn launch(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        if matches!(container.state(), State::Removing | State::Dead) {
+            return Err(Error::conflict("container is marked for removal and cannot be started"));
+        }
         let launched = self.try_launch(container).await;
         if let Err((error, code)) = &launched {
             self.release(container).await;

@@ -56,10 +56,7 @@ impl Host {
                     return Err(Error::conflict("cannot start a paused container, try unpause instead"));
                 }
                 State::Running(_) => return Err(Error::NotModified),
-                State::Removing | State::Dead => {
-                    return Err(Error::conflict("container is marked for removal and cannot be started"));
-                }
-                State::Created { .. } | State::Restarting { .. } | State::Exited { .. } => {}
+                _ => {}
             }
             container.live().restarts_in_row = 0;
             container.record().stopped_by_hand = false;
