@@ -195,3 +195,23 @@ fn fifty_at_once_on_each_of_two_hosts_leave_nothing() {
     e.settles(&before);
     assert!(hosts.iter().all(|(_, h)| names(h).is_empty()), "each container is gone from its host's list");
 }
+
+#[test]
+fn what_is_removed_meanwhile_stays_removed() {
+    let e = Engine::shared();
+    for turn in 0..12 {
+        let c = std::mem::ManuallyDrop::new(e.run(sh_with("trap : TERM; while :; do sleep 1000 & wait; done", json!({}))));
+        // What a look into it says depends on how far it came.
+        let (method, call, after): (_, _, &[u16]) = if turn % 2 == 0 { ("POST", "restart?t=5", &[204, 404, 409]) } else { ("GET", "export", &[200, 404, 500]) };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| e.request(method, &format!("/containers/{}/{call}", c.id)).send().status);
+            std::thread::sleep(std::time::Duration::from_millis(turn * 3));
+            e.request("DELETE", &format!("/containers/{}?force=1", c.id)).send().expect_status(204);
+            let status = other.join().unwrap();
+            assert!(after.contains(&status), "{call}: {status}");
+        });
+        e.request("GET", &format!("/containers/{}/json", c.id)).send().expect_status(404);
+        assert!(!has_processes(e, &c.id), "nothing runs in it");
+        assert!(!e.dir().join("data/containers").join(&c.id).exists(), "nothing of it is left");
+    }
+}
