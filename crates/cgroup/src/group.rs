@@ -252,6 +252,14 @@ impl Cgroup {
         legacy.chain(self.unified_dir())
     }
 
+    /// Whether it was frozen itself, and not only a cgroup above it.
+    pub fn is_frozen_itself(&self) -> Result<bool, CgroupError> {
+        match self.freezer()? {
+            Freezer::Unified(dir) => Ok(file::read(&dir.join("cgroup.freeze"))?.trim() == "1"),
+            Freezer::Legacy(state) => Ok(file::read(&state.with_file_name("freezer.self_freezing"))?.trim() == "1"),
+        }
+    }
+
     fn freezer(&self) -> Result<Freezer, CgroupError> {
         if let Some(dir) = self.unified_dir().filter(|dir| dir.join("cgroup.freeze").exists()) {
             return Ok(Freezer::Unified(dir));
@@ -272,7 +280,9 @@ impl Cgroup {
                 }
                 Freezer::Legacy(state) => file::write(state, if frozen { "FROZEN" } else { "THAWED" })?,
             }
-            if self.is_frozen()? == frozen {
+            // Below one that is frozen nothing goes on, whatever is asked for here.
+            let done = if frozen { self.is_frozen()? } else { !self.is_frozen_itself()? };
+            if done {
                 return Ok(());
             }
             if Instant::now() > deadline {

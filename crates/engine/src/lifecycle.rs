@@ -138,8 +138,12 @@ impl Host {
             }
             State::Running(running) => {
                 self.engine.freeze(&container).await?;
-                container.enter(State::Running(Running { paused: true, ..running }));
-                self.engine.remember(&container);
+                container.enter(State::Running(Running { paused: true, ..running.clone() }));
+                if let Err(error) = self.engine.remember_now(&container).await {
+                    self.engine.thaw(&container);
+                    container.enter(State::Running(running));
+                    return Err(error);
+                }
                 container.emit("pause", &[]);
                 Ok(())
             }
@@ -155,7 +159,7 @@ impl Host {
             State::Running(running @ Running { paused: true, .. }) => {
                 self.engine.thaw(&container);
                 container.enter(State::Running(Running { paused: false, ..running }));
-                self.engine.remember(&container);
+                self.engine.remember_now(&container).await?;
                 container.emit("unpause", &[]);
                 Ok(())
             }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use droste_confine::Bounds;
 use droste_model::id::ContainerId;
 use droste_model::limit::Resource;
-use droste_model::state::{Exit, State};
+use droste_model::state::{Exit, Running, State};
 use droste_model::time::Timestamp;
 use droste_runtime::namespaces::{EnterError, HostNamespaces};
 use droste_runtime::{Reconnected, Shim};
@@ -99,6 +99,7 @@ impl Engine {
         if !was_active {
             return false;
         }
+        self.settle_pause(container);
         let found = self.runtime.reconnect(&state_dir).await;
         if matches!(found, Ok(Reconnected::Running(_) | Reconnected::Exited(_))) {
             self.learn_start(container);
@@ -125,6 +126,19 @@ impl Engine {
                 self.note_end(container, lifecycle::lost());
                 true
             }
+        }
+    }
+
+    /// What was frozen for a moment, or by a pause that nobody was told of, goes on: nobody else would thaw it.
+    fn settle_pause(&self, container: &Arc<Container>) {
+        let frozen = self.cgroup(container).is_ok_and(|group| group.is_frozen_itself().unwrap_or(false));
+        match container.state() {
+            State::Running(Running { paused: true, .. }) if frozen => {}
+            State::Running(running @ Running { paused: true, .. }) => {
+                container.enter(State::Running(Running { paused: false, ..running }));
+            }
+            _ if frozen => self.thaw(container),
+            _ => {}
         }
     }
 

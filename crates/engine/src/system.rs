@@ -245,7 +245,7 @@ impl Engine {
         let frozen = matches!(container.state(), State::Running(Running { paused: true, .. }));
         let outcome = self
             .cgroup(container)
-            .map(|group| if frozen || group.is_frozen().unwrap_or(false) { group.thaw() } else { Ok(()) });
+            .map(|group| if frozen || group.is_frozen_itself().unwrap_or(false) { group.thaw() } else { Ok(()) });
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(container = %container.id, %error, "it was not thawed"),

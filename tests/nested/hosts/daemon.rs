@@ -3,7 +3,7 @@
 use droste_test_support::container::{idle, sh, sh_with};
 use droste_test_support::{Engine, image, json, t};
 
-use crate::{host, kill_init, names, sleeper, until};
+use crate::{has_processes, host, kill_init, names, sleeper, until};
 
 /// An engine of the test's own, since it is killed.
 fn own() -> Engine {
@@ -99,7 +99,7 @@ fn a_host_that_dies_meanwhile_takes_all_with_it() {
     assert!(process.exists());
     kill_after_daemon(&e, &c);
     std::mem::forget(nested);
-    until(|| !crate::has_processes(&e, &c.id));
+    until(|| !has_processes(&e, &c.id));
     t!(e, GET "/containers/{c}/json", 200, ".State.Status" == "exited", ".State.ExitCode" == 137);
 }
 
@@ -198,4 +198,40 @@ fn killed_at_any_moment() {
         assert_eq!(e.get("/containers/json?all=1"), json!([]));
     }
     assert_eq!(e.outcome(sh("echo well")).out, "well\n");
+}
+
+#[test]
+fn a_start_on_a_paused_host_does_not_keep_the_next_daemon_waiting() {
+    let e = own();
+    let (c, h) = host(&e, json!({}));
+    let inner = std::mem::ManuallyDrop::new(h.create(sleeper(json!({}))));
+    t!(e, POST "/containers/{c}/pause", 204);
+    std::thread::scope(|scope| {
+        let start = h.request("POST", &format!("/containers/{}/start", inner.id));
+        scope.spawn(move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| start.send())));
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        e.kill_daemon();
+    });
+    e.power_on();
+    t!(e, DELETE "/containers/{c}?force=1", 204);
+    until(|| !has_processes(&e, &c.id) && !has_processes(&e, &inner.id));
+}
+
+#[test]
+fn what_is_paused_stays_so() {
+    let e = own();
+    let (c, h) = host(&e, json!({}));
+    let (inner, paused) = (h.run(sleeper(json!({}))), h.run(sleeper(json!({}))));
+    t!(h, POST "/containers/{paused}/pause", 204);
+    t!(e, POST "/containers/{c}/pause", 204);
+    e.kill_daemon();
+    e.power_on();
+    t!(e, GET "/containers/{c}/json", 200, ".State.Status" == "paused");
+    t!(h, GET "/containers/{inner}/json", 200, ".State.Status" == "running");
+    t!(h, GET "/containers/{paused}/json", 200, ".State.Status" == "paused");
+    t!(e, POST "/containers/{c}/unpause", 204);
+    e.kill_daemon();
+    e.power_on();
+    assert_eq!(inner.exec(&["echo", "goes on"]).out, "goes on\n");
+    t!(h, GET "/containers/{paused}/json", 200, ".State.Status" == "paused");
 }

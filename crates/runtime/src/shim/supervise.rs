@@ -82,8 +82,10 @@ fn supervise(control: OwnedFd, request: Request, fds: Fds) -> i32 {
             if let Ok(control) = refused {
                 let sent = wire::frame(&Message::Failed(failure), 0)
                     .and_then(|frame| wire::send_all(control.as_fd(), &frame, &[]));
-                // Whoever asked is gone.
-                drop(sent);
+                // Whoever asked is gone, and the next daemon ends what is in the container's cgroup.
+                if sent.is_err() {
+                    return 1;
+                }
             }
             // What was started is dying; it should not be left to others to reap.
             while wait(WaitOptions::empty()).is_ok() {}
@@ -228,7 +230,9 @@ impl Service {
             Child::Direct(pid) => Some(pid),
             Child::Indirect => None,
         };
-        while let Some(received) = listener.next().step("read report", String::new)? {
+        loop {
+            self.await_report(listener).step("wait for a report", String::new)?;
+            let Some(received) = listener.next().step("read report", String::new)? else { break };
             match received.report {
                 Report::Started => pid = received.pid,
                 Report::Failed(failure) => return Err(failure),
@@ -241,6 +245,30 @@ impl Service {
             }
         }
         pid.ok_or_else(|| failure("start process", "", &io::Error::from_raw_os_error(libc::ESRCH)))
+    }
+
+    /// Waits for a report. One that does not come for a daemon that is gone is given up: the child may stand in a cgroup
+    /// that somebody froze, and the next daemon must not wait for that.
+    fn await_report(&self, listener: &Listener) -> io::Result<()> {
+        let mut asked = self.control.sockets().next();
+        let mut deadline = None;
+        loop {
+            let mut polled = vec![PollFd::new(listener, PollFlags::IN)];
+            polled.extend(asked.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::RDHUP)));
+            match poll(&mut polled, timeout(deadline).as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if !polled[0].revents().is_empty() {
+                return Ok(());
+            }
+            if polled.get(1).is_some_and(|daemon| !daemon.revents().is_empty()) {
+                (asked, deadline) = (None, Some(Instant::now() + GRACE));
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
     }
 
     pub(crate) fn started(&mut self, pid: Pid) {
