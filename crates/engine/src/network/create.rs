@@ -44,6 +44,7 @@ impl Host {
                 host.state.networks.forget(&network);
                 return Err(error);
             }
+            network.live().being_made = false;
             host.emit_network(&network, "create");
             Ok(network.record.id.clone())
         })
@@ -133,6 +134,7 @@ impl Networks {
         let network = Arc::new(Network::new(record, false, places)?);
         self.check_bridge_name(&network)?;
         check_privileges(host, &network)?;
+        network.live().being_made = true;
         self.insert(Arc::clone(&network));
         drop(changing);
         if !network.record.config_only
@@ -325,7 +327,7 @@ impl Networks {
         }
         let members = network.members();
         let mut live = network.live();
-        if live.removed {
+        if live.removed || live.being_made {
             return Err(Error::not_found(format!("network {name} not found")));
         }
         let mut there: Vec<String> =

@@ -33,6 +33,8 @@ pub(crate) struct Live {
     pub way: Option<Way>,
     /// It is there in the host's namespace.
     pub made: bool,
+    /// It is being created and is not stored: nobody may remove it.
+    pub being_made: bool,
     /// It is being removed: nobody may join.
     pub removed: bool,
     /// The host itself has joined it, with these wishes.

@@ -22,7 +22,7 @@ use keeper::Keeper;
 use victim::Victim;
 
 /// Rounds where nobody says otherwise.
-const ROUNDS: u64 = 4;
+const ROUNDS: u64 = 30;
 
 /// Clients at a time.
 const CLIENTS: usize = 4;
