@@ -62,6 +62,7 @@ impl From<droste_engine::Error> for Failure {
             Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             // Not 409, which clients take for a name in use, and not 500, which some try again at once.
             Error::Exhausted(Scarce::Number, _) => StatusCode::FORBIDDEN,
+            Error::Exhausted(Scarce::Space, _) => StatusCode::INSUFFICIENT_STORAGE,
             Error::Exhausted(Scarce::Turn, _) => StatusCode::TOO_MANY_REQUESTS,
             Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };

@@ -274,8 +274,8 @@ async fn act(operation: Operation, method: Method, call: Call) -> Result<Reply> 
         Operation::DrosteTree => system::tree(call).await,
         Operation::DrosteContainers => containers::list_levels(call).await,
         Operation::DrosteEvents => events::events_of_levels(call).await,
-        Operation::DrosteHosts => hosts::list(call),
-        Operation::DrosteHost => hosts::inspect(call),
+        Operation::DrosteHosts => hosts::list(call).await,
+        Operation::DrosteHost => hosts::inspect(call).await,
         Operation::DrosteHostLimits => hosts::limits(call).await,
     }
 }

@@ -117,6 +117,7 @@ impl Host {
         let limits = self.engine.support.admit(&mut host_config.resources, false);
         warnings.extend(limits.map_err(|error| Error::invalid(error.to_string()))?);
         let id = ContainerId::from_bytes(random::bytes()?);
+        self.require_space().await?;
         let place = self.state.account.take(Resource::Containers)?;
         let name = self.reserve(request.name, &id)?;
         let Planned { mounts, anonymous } = mounts::plan(&config, &host_config, self.mounts_from(&host_config)?)?;

@@ -57,6 +57,8 @@ pub(crate) struct Live {
     pub restarting: bool,
     /// A client asked for its end: the restart policy must not act on it.
     pub stopping: bool,
+    /// Why the engine itself ends it.
+    pub ended_for: Option<String>,
 }
 
 /// What those who wait look at.

@@ -24,6 +24,7 @@ use crate::record::{ContainerRecord, HostRecord, NetworkRecord, TagRecord, Volum
 use crate::settings::Settings;
 use crate::store::{Change, Key, Records, Store, StoreError};
 use crate::tags::Tags;
+use crate::usage::Growth;
 use crate::volumes::Volumes;
 
 /// A listening socket for the daemon to serve, or to serve no more.
@@ -47,6 +48,8 @@ pub struct Engine {
     pub(crate) images: droste_image::Store,
     /// Read by whoever names an image, written by whoever removes unneeded content.
     pub(crate) collecting: RwLock<()>,
+    /// How far the data root's file system has grown.
+    pub(crate) growth: Growth,
     pub(crate) volumes: Volumes,
     pub(crate) runtime: Runtime,
     pub(crate) cgroups: Cgroups,
@@ -89,6 +92,7 @@ impl Engine {
             store,
             images,
             collecting: RwLock::default(),
+            growth: Growth::default(),
             volumes: Volumes::new(settings.data_root.join("volumes")),
             runtime,
             cgroups,
@@ -105,6 +109,7 @@ impl Engine {
         engine.restore_volumes(volumes);
         engine.restore_networks(networks);
         engine.recover(containers).await?;
+        engine.watch_space();
         Ok(engine)
     }
 
@@ -344,7 +349,8 @@ async fn machine(store: &Store, settings: &Settings, known: &[(String, HostRecor
             record
         }
     };
-    let account = Account::machine();
+    let space = rustix::fs::statvfs(&settings.data_root).map(|found| found.f_blocks * found.f_frsize).ok();
+    let account = Account::machine(space);
     let tags = Tags::new(HostId::Machine, ImageView::Isolated, None, Arc::clone(&account));
     let cgroup = CgroupPath::parse(&settings.cgroup_parent).map_err(|error| Error::invalid(error.to_string()))?;
     let state = HostState::new(HostId::Machine, None, Arc::new(tags), account, cgroup, record);

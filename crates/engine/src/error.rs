@@ -61,6 +61,8 @@ pub enum Error {
 pub enum Scarce {
     /// Objects that it may have.
     Number,
+    /// Space that it may fill.
+    Space,
     /// Requests that it may make at a time.
     Turn,
 }

@@ -250,6 +250,8 @@ impl Host {
         self.require_write()?;
         let container = self.with_own_files(at)?;
         check_writable(&container, path)?;
+        let counted_on = self.engine.counted_on(&container);
+        self.engine.require_space(&counted_on).await?;
         let user = container.record().config.user.clone();
         let (path, at) = (path.to_owned(), at.to_owned());
         let work = move || {
@@ -261,10 +263,13 @@ impl Host {
             let options = UnpackOptions {
                 no_overwrite_dir_non_dir: options.no_overwrite_dir_non_dir,
                 owner: options.copy_uid_gid.then(|| owner(&user)).transpose()?,
+                limits: counted_on.account.room(),
                 ..UnpackOptions::default()
             };
             let root = open_root()?;
-            droste_image::unpack(root.as_fd(), absolute.as_bytes(), body, &options).map_err(archive_error)
+            droste_image::unpack(root.as_fd(), absolute.as_bytes(), body, &options).map_err(|error| {
+                counted_on.account.no_room(options.limits, &error).unwrap_or_else(|| archive_error(error))
+            })
         };
         let (engine, owned) = (Arc::clone(&self.engine), Arc::clone(&container));
         self.state.transit.run(move || engine.inside(&owned, work)).await?;

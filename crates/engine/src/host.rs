@@ -26,6 +26,7 @@ use crate::record::HostRecord;
 use crate::table::Table;
 use crate::tags::Tags;
 use crate::transit::Transit;
+use crate::usage::Measured;
 
 /// What the engine keeps of a host.
 pub(crate) struct HostState {
@@ -39,6 +40,8 @@ pub(crate) struct HostState {
     pub tags: Arc<Tags>,
     /// What it uses and may use.
     pub account: Arc<Account>,
+    /// What it was found to use on disk.
+    pub measured: Measured,
     /// Its events.
     pub events: EventLog,
     /// Its networks.
@@ -92,6 +95,7 @@ impl HostState {
             level,
             parent,
             tags,
+            measured: Measured::default(),
             events,
             account,
             networks,

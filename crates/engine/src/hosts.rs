@@ -28,7 +28,8 @@ impl Host {
     }
 
     /// All hosts below this one, each after the one that it is on.
-    pub fn hosts(&self) -> Vec<HostView> {
+    pub async fn hosts(&self) -> Vec<HostView> {
+        self.measure_all().await;
         let mut all = Vec::new();
         self.list_below("", &mut all);
         all
@@ -47,8 +48,9 @@ impl Host {
     }
 
     /// The host at a path below this one, in full.
-    pub fn host_detail(&self, path: &str) -> Result<HostDetail> {
+    pub async fn host_detail(&self, path: &str) -> Result<HostDetail> {
         let (host, container) = self.strictly_below(path)?;
+        host.measure_all().await;
         let socket = container.record().socket.clone();
         let created = host.state.record().created;
         let parent: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
@@ -79,6 +81,7 @@ impl Host {
         };
         let key = Key::Host(host.state.id.clone());
         self.engine.store.commit(vec![Change::put(key, &record)?]).await?;
+        host.measure_all().await;
         Ok(host.state.account.view())
     }
 

@@ -213,7 +213,10 @@ impl Host {
         };
         let changes = {
             let _collecting = self.engine.collecting.read().unwrap_or_else(PoisonError::into_inner);
-            self.state.tags.set(references, &image.id().to_string(), Timestamp::now())?
+            let taken = self.take_image(image)?;
+            let changes = self.state.tags.set(references, &image.id().to_string(), Timestamp::now())?;
+            self.keep_image(taken);
+            changes
         };
         Ok(self.engine.store.commit(changes).await?)
     }

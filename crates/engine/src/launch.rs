@@ -143,9 +143,10 @@ impl Engine {
 
     async fn try_launch(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), (Error, i32)> {
         let power = container.host.power().map_err(|error| (error, 128))?;
+        self.require_space(&container.host).await.map_err(|error| (error, 128))?;
         {
             let mut live = container.live();
-            (live.stopping, live.restarting) = (false, false);
+            (live.stopping, live.restarting, live.ended_for) = (false, false, None);
         }
         let prepared = self.prepare(container, &power).await.map_err(|error| (error, 128))?;
         let Prepared { plan, fds, network, privileges, listener, oci } = prepared;

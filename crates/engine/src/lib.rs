@@ -52,6 +52,7 @@ mod tags;
 mod transfer;
 mod transit;
 mod update;
+mod usage;
 pub mod view;
 mod volumes;
 

@@ -243,7 +243,8 @@ impl Host {
     }
 }
 
-fn kill_now(container: &Container) {
+/// Kills a container's first process, if it runs, and waits for nothing.
+pub(crate) fn kill_now(container: &Container) {
     if let Some(shim) = container.shim() {
         let _ = shim.signal(Signal::KILL.number());
     }
@@ -312,7 +313,7 @@ impl Engine {
     }
 
     /// Takes note of the end of a container's process; called once for each start, by the task that waits for it.
-    pub(crate) async fn ended(self: &Arc<Self>, container: &Arc<Container>, exit: Exit) {
+    pub(crate) async fn ended(self: &Arc<Self>, container: &Arc<Container>, mut exit: Exit) {
         let _turn = container.transition.lock().await;
         let State::Running(running) = container.state() else { return };
         // What ran on it goes first: its cgroups lie in this one's.
@@ -320,6 +321,9 @@ impl Engine {
         self.release(container).await;
         if exit.oom_killed {
             container.emit("oom", &[]);
+        }
+        if let Some(reason) = container.live().ended_for.take() {
+            exit.error = reason;
         }
         let lasted = exit.at.since(running.started_at);
         let restart = self.wants_restart(container, &exit, lasted);

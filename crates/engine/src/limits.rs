@@ -5,7 +5,7 @@
 //! for it first and keeps it beside the thing; dropping it gives it back. Nothing of it is stored: after a start of the
 //! daemon the things that are put back take their places again.
 //!
-//! Bytes on disk and of logs are measured instead of taken (`usage`); here they are only compared.
+//! Bytes on disk and of logs are measured (`usage`) and then held as places like everything else.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,12 +24,35 @@ fn default_limit(resource: Resource) -> Option<u64> {
         Resource::Tags => Some(8192),
         Resource::Requests => Some(2048),
         Resource::Config => Some(256 << 20),
+        // Shares of the file system, which the ledger knows.
+        Resource::Disk | Resource::Logs => None,
     }
 }
 
+/// The part of the file system that one host may fill unless somebody says otherwise, in percent.
+const DISK_SHARE: u64 = 80;
+
+/// The part that its logs may fill.
+const LOGS_SHARE: u64 = 20;
+
 /// What all hosts' accounts share: one lock, so that a place is taken on all levels at once or on none.
-#[derive(Debug, Default)]
-struct Ledger(Mutex<()>);
+#[derive(Debug)]
+struct Ledger {
+    turn: Mutex<()>,
+    /// Bytes that the data root's file system has, if that is known.
+    space: Option<u64>,
+}
+
+impl Ledger {
+    fn default_limit(&self, resource: Resource) -> Option<u64> {
+        let share = |percent: u64| self.space.map(|space| space / 100 * percent);
+        match resource {
+            Resource::Disk => share(DISK_SHARE),
+            Resource::Logs => share(LOGS_SHARE),
+            other => default_limit(other),
+        }
+    }
+}
 
 /// What one host uses and may use.
 #[derive(Debug)]
@@ -98,10 +121,10 @@ fn index(resource: Resource) -> usize {
 }
 
 impl Account {
-    /// The machine's: without limits.
-    pub(crate) fn machine() -> Arc<Self> {
-        let state = Mutex::default();
-        Arc::new(Self { ledger: Arc::default(), parent: None, name: "the machine".to_owned(), state })
+    /// The machine's: without limits. Hosts below it share a file system of so many bytes.
+    pub(crate) fn machine(space: Option<u64>) -> Arc<Self> {
+        let ledger = Arc::new(Ledger { turn: Mutex::default(), space });
+        Arc::new(Self { ledger, parent: None, name: "the machine".to_owned(), state: Mutex::default() })
     }
 
     /// That of a host below, with the limits that were set for it.
@@ -117,13 +140,44 @@ impl Account {
 
     /// The host's own limit: as set, else the default; the machine has none.
     fn own_limit(&self, resource: Resource) -> Option<u64> {
-        let default = self.parent.as_ref().and_then(|_| default_limit(resource));
+        let default = self.parent.as_ref().and_then(|_| self.ledger.default_limit(resource));
         lock(&self.state).set.get(&resource).copied().or(default)
     }
 
     /// The most that this host can have: the least of its own limit and those above.
     pub(crate) fn limit(&self, resource: Resource) -> Option<u64> {
         self.with_those_above().filter_map(|account| account.own_limit(resource)).min()
+    }
+
+    /// How much this host can still have, on the level that has the least left; `None` without a limit.
+    pub(crate) fn left(&self, resource: Resource) -> Option<u64> {
+        let left = |account: &Account| Some(account.own_limit(resource)?.saturating_sub(account.used(resource)));
+        self.with_those_above().filter_map(left).min()
+    }
+
+    /// Whether somebody set the limit, of this host or of one above.
+    pub(crate) fn is_set(&self, resource: Resource) -> bool {
+        self.with_those_above().any(|account| lock(&account.state).set.contains_key(&resource))
+    }
+
+    /// Whether more is used than may be, on any level.
+    pub(crate) fn is_passed(&self, resource: Resource) -> bool {
+        let passed =
+            |account: &Account| account.own_limit(resource).is_some_and(|limit| account.used(resource) > limit);
+        self.with_those_above().any(passed)
+    }
+
+    /// Refuses what would write while there is no space left on some level.
+    pub(crate) fn check_space(&self) -> Result<()> {
+        for resource in [Resource::Disk, Resource::Logs] {
+            for account in self.with_those_above() {
+                let used = account.used(resource);
+                if let Some(limit) = account.own_limit(resource).filter(|limit| used >= *limit) {
+                    return Err(self.over(account, resource, limit, used));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What the host and all below it use.
@@ -138,7 +192,7 @@ impl Account {
 
     /// Takes `amount`, or says which host's limit is in the way.
     pub(crate) fn take_much(self: &Arc<Self>, resource: Resource, amount: u64) -> Result<Place> {
-        let _all = lock(&self.ledger.0);
+        let _all = lock(&self.ledger.turn);
         for account in self.with_those_above() {
             let used = account.used(resource);
             if let Some(limit) = account.own_limit(resource)
@@ -152,7 +206,7 @@ impl Account {
 
     /// Takes a place for something that is there already, whatever the limit is by now.
     pub(crate) fn hold(self: &Arc<Self>, resource: Resource, amount: u64) -> Place {
-        let _all = lock(&self.ledger.0);
+        let _all = lock(&self.ledger.turn);
         self.enter(resource, amount)
     }
 
@@ -180,7 +234,7 @@ impl Account {
 
     /// What was taken on a host that is closed was given back then.
     fn give_back(&self, resource: Resource, amount: u64) {
-        let _all = lock(&self.ledger.0);
+        let _all = lock(&self.ledger.turn);
         for account in self.with_those_above() {
             let mut state = lock(&account.state);
             let used = &mut state.used[index(resource)];
@@ -193,7 +247,7 @@ impl Account {
 
     /// The host is gone: whatever still counts on it counts nowhere above any more.
     pub(crate) fn close(&self) {
-        let _all = lock(&self.ledger.0);
+        let _all = lock(&self.ledger.turn);
         let left = {
             let mut state = lock(&self.state);
             state.closed = true;
@@ -264,6 +318,7 @@ impl Account {
         };
         let what = match resource {
             Resource::Requests => Scarce::Turn,
+            Resource::Disk | Resource::Logs => Scarce::Space,
             _ => Scarce::Number,
         };
         Error::exhausted(what, text)
@@ -282,7 +337,7 @@ mod tests {
 
     #[test]
     fn the_sum_of_a_subtree_stays_within_its_limit() {
-        let machine = Account::machine();
+        let machine = Account::machine(None);
         let (outer, inner, beside);
         outer = limited(&machine, 3);
         inner = limited(&outer, 2);
@@ -306,7 +361,7 @@ mod tests {
 
     #[test]
     fn the_last_place_is_taken_once() {
-        let account = limited(&Account::machine(), 10);
+        let account = limited(&Account::machine(None), 10);
         let take = || (0..8).filter_map(|_| account.take(C).ok()).collect::<Vec<_>>();
         let taken: Vec<Place> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
@@ -317,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_host_gives_no_more_than_it_has() {
-        let host = limited(&Account::machine(), 5);
+        let host = limited(&Account::machine(None), 5);
         assert!(host.check_given(&Limits::from([(C, 5)])).is_ok());
         let error = host.check_given(&Limits::from([(C, 6)])).unwrap_err().to_string();
         assert_eq!(error, "limit containers=6 is more than host a itself may have: 5 (droste.limit.containers)");
@@ -327,7 +382,7 @@ mod tests {
 
     #[test]
     fn limits_change_while_places_are_taken() {
-        let host = limited(&Account::machine(), 2);
+        let host = limited(&Account::machine(None), 2);
         let _places = [host.take(C).unwrap(), host.take(C).unwrap()];
         host.set(&[(C, Some(1))]);
         assert!(host.take(C).is_err());
@@ -339,7 +394,7 @@ mod tests {
 
     #[test]
     fn what_is_left_on_a_host_that_is_gone_counts_nowhere() {
-        let machine = Account::machine();
+        let machine = Account::machine(None);
         let (outer, inner);
         outer = machine.below("a", Limits::new());
         inner = outer.below("b", Limits::new());
@@ -354,8 +409,29 @@ mod tests {
     }
 
     #[test]
+    fn space_is_a_share_of_the_file_system_unless_somebody_says() {
+        let machine = Account::machine(Some(1000));
+        let (host, below);
+        host = machine.below("a", Limits::from([(Resource::Logs, 50)]));
+        below = host.below("b", Limits::new());
+        assert_eq!((machine.left(Resource::Disk), host.left(Resource::Disk)), (None, Some(800)));
+        assert_eq!((host.limit(Resource::Logs), below.left(Resource::Logs)), (Some(50), Some(50)));
+        assert!(below.check_space().is_ok());
+        let held = below.hold(Resource::Logs, 50);
+        assert!(below.check_space().unwrap_err().to_string().contains("a host above this one"));
+        assert!(
+            host.check_space().unwrap_err().to_string().contains("limit of logs is reached: 50 of 50 bytes in use")
+        );
+        assert!(!host.is_passed(Resource::Logs), "all of it may be used");
+        let _more = host.hold(Resource::Logs, 1);
+        assert!(below.is_passed(Resource::Logs) && !below.is_passed(Resource::Disk));
+        drop(held);
+        assert!(below.check_space().is_ok() && machine.check_space().is_ok());
+    }
+
+    #[test]
     fn what_is_there_already_is_held_over_the_limit() {
-        let host = limited(&Account::machine(), 1);
+        let host = limited(&Account::machine(None), 1);
         let _held = [host.hold(C, 1), host.hold(C, 1)];
         assert_eq!(host.used(C), 2);
         assert!(host.take(C).is_err());

@@ -145,6 +145,7 @@ impl Host {
         sink: ProgressSink,
     ) -> Result<()> {
         self.require_write()?;
+        self.require_space().await?;
         let registry = self.registry()?;
         let mut wanted = vec![reference.clone()];
         if reference.tag().is_none() && reference.digest().is_none() {
@@ -152,7 +153,7 @@ impl Host {
             let named = tags.iter().map(|tag| reference.clone().with_tag(tag));
             wanted = named.collect::<Result<_, _>>().map_err(|error| Error::internal(error.to_string()))?;
         }
-        let options = PullOptions { auth, platform, possession: self.possession(), ..PullOptions::default() };
+        let options = PullOptions { auth, platform, possession: self.possession(), limits: self.state.account.room() };
         let mut is_newer = false;
         for one in wanted {
             is_newer |= self.pull_one(&registry, &one, &options, &sink).await?;
@@ -170,8 +171,11 @@ impl Host {
         options: &PullOptions,
         sink: &ProgressSink,
     ) -> Result<bool> {
-        let pulled =
-            registry.pull(&self.engine.images, reference, options, Arc::clone(sink)).await.map_err(registry_error)?;
+        let pulled = registry.pull(&self.engine.images, reference, options, Arc::clone(sink)).await;
+        let pulled = pulled.map_err(|error| match error {
+            RegistryError::Store(error) => self.unpack_error(options.limits, error),
+            error => registry_error(error),
+        })?;
         let by_digest = reference.with_digest(pulled.digest);
         let had = self.state.tags.get(&reference.to_string());
         let is_newer = had.is_none_or(|had| had.image != pulled.image.id().to_string());

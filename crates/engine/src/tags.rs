@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn machine() -> Arc<Tags> {
-        let tags = Tags::new(HostId::Machine, ImageView::Isolated, None, Account::machine());
+        let tags = Tags::new(HostId::Machine, ImageView::Isolated, None, Account::machine(None));
         tags.set(&["a:1".to_owned()], A, Timestamp::from_secs(1)).unwrap();
         Arc::new(tags)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use droste_image::registry::{Incoming, RegistryError};
-use droste_image::{Image, LoadOptions, MakeOptions, Progress};
+use droste_image::{Image, Limits, LoadOptions, MakeOptions, Progress};
 use droste_model::container::Config;
 use droste_model::event::EventType;
 use droste_model::platform::Platform;
@@ -31,6 +31,13 @@ pub(crate) fn image_error(error: droste_image::Error) -> Error {
         droste_image::Error::Io { .. } => Error::hidden("the image store failed", error),
         droste_image::Error::NoSuchImage(_) => Error::NotFound(Message::new(error.to_string())),
         error => Error::invalid(error.to_string()),
+    }
+}
+
+impl Host {
+    /// What a client is told of an archive that could not be unpacked into the room that its host has.
+    pub(crate) fn unpack_error(&self, room: Limits, error: droste_image::Error) -> Error {
+        self.state.account.no_room(room, &error).unwrap_or_else(|| image_error(error))
     }
 }
 
@@ -104,15 +111,17 @@ impl Host {
     /// Loads the images of an archive, and names them as it says.
     pub async fn load(&self, body: Upload, platform: Option<Platform>, sink: ProgressSink) -> Result<()> {
         self.require_write()?;
+        self.require_space().await?;
         let host = self.clone();
         to_the_end(async move {
-            let (images, tell) = (host.engine.images.clone(), Arc::clone(&sink));
+            let (owned, tell) = (host.clone(), Arc::clone(&sink));
             let loaded = host
                 .state
                 .transit
                 .run(move || {
-                    let options = LoadOptions { platform, ..LoadOptions::default() };
-                    droste_image::load(&images, body, &options, &*tell).map_err(image_error)
+                    let options = LoadOptions { platform, limits: owned.state.account.room() };
+                    let loaded = droste_image::load(&owned.engine.images, body, &options, &*tell);
+                    loaded.map_err(|error| owned.unpack_error(options.limits, error))
                 })
                 .await?;
             for one in loaded {
@@ -193,6 +202,7 @@ impl Host {
 
     async fn import_from(&self, source: &str, body: Upload, options: ImportOptions, sink: ProgressSink) -> Result<()> {
         self.require_write()?;
+        self.require_space().await?;
         let host = self.clone();
         let from = format!("Imported from {source}");
         to_the_end(async move {
@@ -200,13 +210,14 @@ impl Host {
             droste_image::apply_changes(&mut config, &options.changes).map_err(image_error)?;
             let comment = if options.message.is_empty() { from } else { options.message };
             let make = MakeOptions { config, comment, ..MakeOptions::default() };
-            let (images, platform) = (host.engine.images.clone(), options.platform);
+            let (owned, platform) = (host.clone(), options.platform);
             let image = host
                 .state
                 .transit
                 .run(move || {
-                    droste_image::import(&images, body, platform.as_ref(), droste_image::Limits::default(), &make)
-                        .map_err(image_error)
+                    let room = owned.state.account.room();
+                    droste_image::import(&owned.engine.images, body, platform.as_ref(), room, &make)
+                        .map_err(|error| owned.unpack_error(room, error))
                 })
                 .await?;
             let id = image.id().to_string();
@@ -224,6 +235,7 @@ impl Host {
     /// Makes an image of what a container has changed.
     pub async fn commit(&self, at: &str, options: CommitOptions) -> Result<String> {
         let container = self.member_to_change(at)?;
+        self.require_space().await?;
         let host = self.clone();
         to_the_end(async move {
             let record = container.record().clone();

@@ -23,6 +23,10 @@ pub enum Resource {
     Requests,
     /// Bytes of what the daemon remembers of its objects: labels, environments, commands, options.
     Config,
+    /// Bytes on disk: writable layers, volumes, and images that it holds itself.
+    Disk,
+    /// Bytes of logs.
+    Logs,
 }
 
 /// A resource's name or a limit's value that can't be understood.
@@ -46,7 +50,7 @@ pub enum InvalidLimit {
 
 impl Resource {
     /// All of them.
-    pub const ALL: [Resource; 7] = [
+    pub const ALL: [Resource; 9] = [
         Resource::Containers,
         Resource::Networks,
         Resource::Volumes,
@@ -54,6 +58,8 @@ impl Resource {
         Resource::Execs,
         Resource::Requests,
         Resource::Config,
+        Resource::Disk,
+        Resource::Logs,
     ];
 
     /// What the labels of limits begin with.
@@ -69,6 +75,8 @@ impl Resource {
             Resource::Execs => "execs",
             Resource::Requests => "requests",
             Resource::Config => "config",
+            Resource::Disk => "disk",
+            Resource::Logs => "logs",
         }
     }
 
@@ -79,7 +87,7 @@ impl Resource {
 
     /// Whether it is counted in bytes.
     pub fn is_bytes(self) -> bool {
-        self == Resource::Config
+        matches!(self, Resource::Config | Resource::Disk | Resource::Logs)
     }
 
     /// The resource of a name.

@@ -1,7 +1,7 @@
 //! What a host may use: limits by label, counted over everything below, changed from above, and right again after the
 //! daemon was killed.
 
-use droste_test_support::container::sh;
+use droste_test_support::container::{sh, sh_with};
 use droste_test_support::image::BASE;
 use droste_test_support::{Container, Engine, Value, json, t};
 
@@ -192,4 +192,108 @@ fn counts_are_right_after_the_daemon_was_killed() {
     t!(h, POST "/networks/create" {"Name": "two"}, 403, ".message" has "1 of 1 in use");
     t!(h, POST "/volumes/create" {"Name": "two"}, 403, ".message" has "1 of 1 in use");
     t!(h, POST "/images/{BASE}/tag?repo=two", 403, ".message" has "2 of 2 in use");
+}
+
+#[test]
+fn what_is_written_beyond_the_limit_ends_its_writer() {
+    let e = Engine::shared();
+    let (outer, h) = limited(e, json!({"droste.limit.disk": "8m"}));
+    let (name, beside) = (outer.name.clone(), h.run(sleeper(json!({}))));
+    let writes = "while :; do dd if=/dev/zero bs=1M count=1 2>/dev/null >>/big || exit 0; sleep 0.05; done";
+    let writer = h.create(sh_with(writes, json!({"RestartPolicy": {"Name": "always"}})));
+    writer.start();
+    until(|| h.get(&format!("/containers/{writer}/json"))["State"]["Status"] == "exited");
+    t!(h, GET "/containers/{writer}/json", 200, ".State.ExitCode" == 137, ".State.Error" has "beyond the limit of disk", ".RestartCount" == 0);
+    t!(h, GET "/containers/{beside}/json", 200, ".State.Running" == true);
+    until(|| used(e, &name, "disk") > 8 << 20);
+    t!(h, POST "/containers/{writer}/start", 507, ".message" has "this host's limit of disk is reached");
+    t!(h, POST "/containers/create" {"Image": BASE, "Cmd": ["true"]}, 507, ".message" has "droste.limit.disk");
+    t!(h, POST "/volumes/create" {"Name": "vol"}, 507);
+    t!(h, POST "/commit?container={writer}", 507);
+    drop(e.create(sh("true")));
+    // Room is made from above, or by removing what was written, and is there at once.
+    t!(e, POST "/droste/hosts/{name}/limits" {"disk": "1g"}, 200);
+    t!(h, POST "/volumes/create" {"Name": "vol"}, 201);
+    t!(e, POST "/droste/hosts/{name}/limits" {"disk": "8m"}, 200);
+    t!(h, POST "/volumes/create" {"Name": "more"}, 507);
+    drop(writer);
+    t!(h, POST "/volumes/create" {"Name": "more"}, 201);
+    assert!(used(e, &name, "disk") < 1 << 20);
+}
+
+#[test]
+fn logs_beyond_the_limit_end_their_writer() {
+    let e = Engine::shared();
+    let (_outer, h) = limited(e, json!({"droste.limit.logs": "2m"}));
+    let line = "x".repeat(4000);
+    let writer = h.create(sh(&format!("while :; do for i in 0 1 2 3 4 5 6 7 8 9; do echo {line}; done; sleep 0.02; done")));
+    writer.start();
+    until(|| h.get(&format!("/containers/{writer}/json"))["State"]["Status"] == "exited");
+    t!(h, GET "/containers/{writer}/json", 200, ".State.Error" has "beyond the limit of logs");
+    t!(h, POST "/containers/{writer}/start", 507, ".message" has "this host's limit of logs is reached");
+}
+
+#[test]
+fn images_are_taken_from_the_limit_at_once() {
+    let e = Engine::shared();
+    let (outer, h) = limited(e, json!({"droste.limit.disk": "4m"}));
+    let layers = || std::fs::read_dir(e.dir().join("data/layers")).unwrap().count();
+    let before = layers();
+    let import = |mib: usize| {
+        let archive = image::Archive::new().file("big", 0o644, &vec![7; mib << 20]).finish();
+        h.request("POST", "/images/create?fromSrc=-&repo=big").bytes("application/x-tar", archive).send().text()
+    };
+    let said = import(5);
+    assert!(said.contains("the archive unpacks to more (label droste.limit.disk)"), "{said}");
+    t!(h, GET "/images/big/json", 404);
+    until(|| layers() == before);
+    assert!(!import(3).contains("limit"));
+    t!(h, GET "/images/big/json", 200);
+    let with_two = h.run(sh("head -c 2000000 /dev/urandom >/file"));
+    with_two.wait();
+    t!(h, POST "/commit?container={with_two}", 507, ".message" has "limit of disk is reached");
+    drop(with_two);
+    t!(h, DELETE "/images/big", 200);
+    // What had come for it goes again.
+    until(|| layers() == before);
+    // What the host above has anyway costs nothing.
+    t!(h, POST "/images/{BASE}/tag?repo=mine", 201);
+    assert!(used(e, &outer.name, "disk") < 1 << 20);
+    assert!(import(3).contains("sha256:"));
+}
+
+#[test]
+fn a_host_itself_and_volumes_and_copies_count() {
+    let e = Engine::shared();
+    let (outer, h) = limited(e, json!({"droste.limit.disk": "100m"}));
+    let grown = |by: u64, before: u64| until(|| used(e, &outer.name, "disk") >= before + by);
+    let before = used(e, &outer.name, "disk");
+    assert_eq!(outer.exec(&["dd", "if=/dev/zero", "of=/own", "bs=1M", "count=6"]).code, 0);
+    grown(6 << 20, before);
+    let beside = used(e, &outer.name, "disk");
+    let filler = h.run(sh_with("dd if=/dev/zero of=/v/file bs=1M count=5", json!({"Binds": ["vol:/v"]})));
+    filler.wait();
+    grown(5 << 20, beside);
+    let copied = used(e, &outer.name, "disk");
+    let to = h.create(sh("true"));
+    let archive = image::Archive::new().file("big", 0o644, &vec![7; 4 << 20]).finish();
+    let put = |bytes: Vec<u8>| h.request("PUT", &format!("/containers/{to}/archive?path=/")).bytes("application/x-tar", bytes).send();
+    assert_eq!(put(archive).status, 200);
+    grown(4 << 20, copied);
+    // What does not fit is not unpacked beyond what there is room for.
+    let much = image::Archive::new().file("much", 0o644, &vec![7; 95 << 20]).finish();
+    let refused = put(much);
+    assert_eq!(refused.status, 507, "{}", refused.text());
+    assert!(refused.text().contains("droste.limit.disk"), "{}", refused.text());
+}
+
+#[test]
+fn a_host_that_writes_beyond_its_own_limit_is_ended() {
+    let e = Engine::shared();
+    let (outer, _h) = limited(e, json!({"droste.limit.disk": "4m"}));
+    let beside = e.run(sleeper(json!({})));
+    outer.exec(&["sh", "-c", "while dd if=/dev/zero bs=1M count=1 >>/own; do sleep 0.1; done"]);
+    until(|| e.get(&format!("/containers/{outer}/json"))["State"]["Status"] == "exited");
+    t!(e, GET "/containers/{outer}/json", 200, ".State.Error" has "beyond the limit of disk");
+    t!(e, GET "/containers/{beside}/json", 200, ".State.Running" == true);
 }

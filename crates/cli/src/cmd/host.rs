@@ -24,7 +24,7 @@ const LIMITS: &str = "
     - format string Format of the output: 'table' (the default), 'table TEMPLATE', 'json' or a Go template";
 
 /// Resources that are counted in bytes.
-const IN_BYTES: &[&str] = &["config"];
+const IN_BYTES: &[&str] = &["config", "disk", "logs"];
 
 const fn command(
     names: &'static [&'static str],

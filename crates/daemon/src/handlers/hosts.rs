@@ -14,13 +14,13 @@ use crate::reply;
 /// The word that takes a limit back.
 const DEFAULT: &str = "default";
 
-pub(crate) fn list(call: Call) -> Result<Reply> {
-    let all: Vec<HostSummary> = call.host.hosts().iter().map(dress::host::summary).collect();
+pub(crate) async fn list(call: Call) -> Result<Reply> {
+    let all: Vec<HostSummary> = call.host.hosts().await.iter().map(dress::host::summary).collect();
     Ok(reply::json(&all))
 }
 
-pub(crate) fn inspect(call: Call) -> Result<Reply> {
-    Ok(reply::json(&dress::host::inspect(&call.host.host_detail(&call.parameter)?)))
+pub(crate) async fn inspect(call: Call) -> Result<Reply> {
+    Ok(reply::json(&dress::host::inspect(&call.host.host_detail(&call.parameter).await?)))
 }
 
 pub(crate) async fn limits(mut call: Call) -> Result<Reply> {

@@ -188,6 +188,7 @@ impl Engine {
 
     /// Makes a volume's folder, and what its plugin keeps.
     async fn make_files(self: &Arc<Self>, host: &Arc<HostState>, record: VolumeRecord) -> Result<Arc<Volume>> {
+        self.require_space(host).await.map_err(|error| creating(&record.name, error))?;
         let make = |engine: &Engine, host: &HostState| {
             let places = host.account.take_object(Resource::Volumes, crate::record::size(&record));
             let places = places.map_err(|error| creating(&record.name, error))?;

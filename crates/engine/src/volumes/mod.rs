@@ -196,6 +196,14 @@ impl Volumes {
         table.iter().filter(|((of, _), _)| of == host).map(|(_, volume)| Arc::clone(volume)).collect()
     }
 
+    /// The volumes of a host whose files are in their folders: those without a driver and options.
+    pub(crate) fn plain(&self, host: &HostId) -> Vec<VolumeName> {
+        let is_plain = |volume: &&Arc<Volume>| {
+            volume.record.driver == LOCAL && volume.record.options.as_ref().is_none_or(BTreeMap::is_empty)
+        };
+        self.of_host(host).iter().filter(is_plain).map(|volume| volume.record.name.clone()).collect()
+    }
+
     /// Takes a volume out of the table unless it is needed; `Err` names the containers that mount it. One container may
     /// be left out of account.
     fn take_out(
