@@ -7,11 +7,10 @@ use std::sync::Arc;
 use droste_model::event::Event;
 use droste_model::host::HostId;
 use droste_model::time::Timestamp;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::container::Container;
 use crate::error::{Error, Result};
+use crate::events::{Listener, Unheard};
 use crate::host::{Host, HostState};
 use crate::view::TreeNode;
 
@@ -126,7 +125,7 @@ fn join(path: &str, name: &str) -> String {
 
 /// The events of a host and of all below it, as they happen; hosts that are made meanwhile included.
 pub struct LevelEvents {
-    live: Receiver<(HostId, Arc<Event>)>,
+    live: Listener<(HostId, Arc<Event>)>,
     top: Host,
     /// Where hosts were when last heard of: the last events of one come when it is gone.
     paths: BTreeMap<HostId, String>,
@@ -134,7 +133,7 @@ pub struct LevelEvents {
 
 impl LevelEvents {
     /// The next event and the path of its host.
-    pub async fn recv(&mut self) -> std::result::Result<(String, Arc<Event>), RecvError> {
+    pub async fn recv(&mut self) -> std::result::Result<(String, Arc<Event>), Unheard> {
         loop {
             let (host, event) = self.live.recv().await?;
             if let Some(path) = self.path(&host) {

@@ -65,6 +65,7 @@ pub use droste_image::{History, Image, Progress, PushResult};
 pub use droste_network::LinkStats;
 pub use engine::{Engine, ListenerChange};
 pub use error::{Error, Message, Result, Scarce};
+pub use events::{Listener, Unheard};
 pub use exec::ClaimedExec;
 pub use host::Host;
 pub use levels::LevelEvents;

@@ -12,11 +12,11 @@ use droste_model::time::Timestamp;
 use droste_network::LinkStats;
 use droste_runtime::namespaces::HostNamespaces;
 use droste_runtime::read_small;
-use tokio::sync::broadcast;
 
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::events::Listener;
 use crate::host::{Host, HostState};
 use crate::options::{Top, UpdateContainer};
 use crate::view::{DiskUsage, Info, LimitSupport};
@@ -156,7 +156,7 @@ impl Host {
         &self,
         since: Option<Timestamp>,
         until: Option<Timestamp>,
-    ) -> (Vec<Arc<Event>>, Option<broadcast::Receiver<Arc<Event>>>) {
+    ) -> (Vec<Arc<Event>>, Option<Listener<Arc<Event>>>) {
         let (replay, live) = self.state.events.listen(since, until);
         let past = until.is_some_and(|until| until <= Timestamp::now());
         (replay, (!past).then_some(live))

@@ -102,6 +102,29 @@ fn what_the_daemon_remembers_is_bounded() {
     assert_eq!(used(e, &outer.name, "volumes"), 0);
 }
 
+/// Megabytes of memory that the daemon uses.
+fn memory(e: &Engine) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", e.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
+}
+
+#[test]
+fn events_that_nobody_reads_do_not_fill_the_daemon() {
+    let e = Engine::start_droste(&[]);
+    image::load_base(&e);
+    let (_outer, h) = limited(&e, json!({}));
+    let (here, above) = (h.request("GET", "/events").open(), e.request("GET", "/droste/events").open());
+    let label = "x".repeat(2 << 20);
+    let before = memory(&e);
+    for _ in 0..20 {
+        drop(h.create(json!({"Image": BASE, "Cmd": ["true"], "Labels": {"large": label}})));
+    }
+    let after = memory(&e);
+    assert!(after < before + 50, "40 events of 2 MiB: {before} to {after} MiB");
+    drop((here, above));
+}
+
 #[test]
 fn requests_in_flight_are_bounded_for_that_host_alone() {
     let e = Engine::shared();
@@ -192,6 +215,22 @@ fn counts_are_right_after_the_daemon_was_killed() {
     t!(h, POST "/networks/create" {"Name": "two"}, 403, ".message" has "1 of 1 in use");
     t!(h, POST "/volumes/create" {"Name": "two"}, 403, ".message" has "1 of 1 in use");
     t!(h, POST "/images/{BASE}/tag?repo=two", 403, ".message" has "2 of 2 in use");
+}
+
+#[test]
+fn what_is_on_disk_is_known_after_the_daemon_was_killed() {
+    let e = Engine::start_droste(&[]);
+    image::load_base(&e);
+    let (outer, h) = limited(&e, json!({}));
+    let full = h.run(sh("dd if=/dev/zero of=/file bs=1M count=6"));
+    full.wait();
+    t!(e, POST "/droste/hosts/{outer}/limits" {"disk": "5m"}, 200);
+    t!(h, POST "/volumes/create" {"Name": "vol"}, 507);
+    e.kill_daemon();
+    e.power_on();
+    t!(h, POST "/volumes/create" {"Name": "vol"}, 507, ".message" has "of 5242880 bytes in use");
+    drop(full);
+    t!(h, POST "/volumes/create" {"Name": "vol"}, 201);
 }
 
 #[test]

@@ -7,13 +7,11 @@ use std::sync::Arc;
 use droste_api::filters::Filters;
 use droste_api::wire::{EventActor, EventMessage};
 use droste_api::{ApiVersion, shape};
-use droste_engine::LevelEvents;
+use droste_engine::{LevelEvents, Listener, Unheard};
 use droste_model::event::{Event, EventType};
 use droste_model::time::Timestamp;
 use futures_util::stream;
 use hyper::StatusCode;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
 
 use crate::call::Call;
 use crate::error::{Failure, Result};
@@ -25,12 +23,12 @@ type Told = (Option<String>, Arc<Event>);
 
 /// Where events come from as they happen.
 enum Live {
-    Host(Receiver<Arc<Event>>),
+    Host(Listener<Arc<Event>>),
     Levels(LevelEvents),
 }
 
 impl Live {
-    async fn recv(&mut self) -> std::result::Result<Told, RecvError> {
+    async fn recv(&mut self) -> std::result::Result<Told, Unheard> {
         match self {
             Live::Host(live) => Ok((None, live.recv().await?)),
             Live::Levels(live) => live.recv().await.map(|(path, event)| (Some(path), event)),
@@ -112,8 +110,8 @@ impl Feed {
             };
             match received {
                 Ok(told) => return Some(told),
-                Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "a client was too slow for the events"),
-                Err(RecvError::Closed) => return None,
+                Err(Unheard::Missed(missed)) => tracing::warn!(missed, "a client was too slow for the events"),
+                Err(Unheard::Over) => return None,
             }
         }
     }

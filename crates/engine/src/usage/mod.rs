@@ -123,6 +123,11 @@ impl Measured {
 }
 
 impl HostState {
+    /// Whether it has a limit that somebody set and was not measured since the daemon's start.
+    fn is_unknown(&self) -> bool {
+        self.measured.last().latest.is_none() && SPACE.into_iter().any(|resource| self.account.is_set(resource))
+    }
+
     /// Whether it is time: the file system has grown so far that the host may be near its limit.
     fn is_due(&self, growth: u64) -> bool {
         let last = self.measured.last();
@@ -240,7 +245,7 @@ impl Host {
 impl Engine {
     /// Refuses what would write on a host without space.
     pub(crate) async fn require_space(self: &Arc<Self>, host: &Arc<HostState>) -> Result<()> {
-        if host.account.check_space().is_err() {
+        if host.account.check_space().is_err() || host.is_unknown() {
             self.measure_now(vec![Arc::clone(host)]).await;
         }
         host.account.check_space()
