@@ -152,10 +152,11 @@ impl Report {
         };
         let (report, console) = (tail(self.lines.iter().map(String::as_str)), tail(self.console.lines()));
         let failed = failed.join("\n");
-        panic!("{why}\n{failed}\nnot ok: {missing:#?}\nthe report's end:\n{report}\nthe console's end:\n{console}");
+        // What matters most comes last: a reader in a hurry, scripts/failures among them, sees only the end.
+        panic!("the console's end:\n{console}\nthe report's end:\n{report}\n{why}\nnot ok: {missing:#?}\n{failed}");
     }
 
-    /// Each `not ok` with the output below it, which comes first where only a part of a failure is shown.
+    /// Each `not ok` with the output below it.
     fn failures(&self) -> Vec<&str> {
         let mut shown = false;
         let lines = self.lines.iter().map(String::as_str);
