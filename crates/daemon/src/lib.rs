@@ -15,6 +15,7 @@ mod log;
 mod notify;
 mod options;
 mod progress;
+mod quiet;
 mod reply;
 mod router;
 mod run;

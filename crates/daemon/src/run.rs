@@ -14,7 +14,7 @@ use crate::listen::{self, ListenError, Opened};
 use crate::options::{self, Command, Options};
 use crate::router::Entry;
 use crate::serve::{self, Door};
-use crate::{log, notify, tls};
+use crate::{log, notify, quiet, tls};
 
 /// How long requests that are being answered may go on after SIGTERM.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
@@ -71,6 +71,7 @@ async fn live(options: Options, opened: Opened, args: &[OsString]) -> Result<(),
     let doors = sockets.into_iter().map(|socket| serve::open_door(socket, acceptor.as_ref(), entry.clone()));
     let doors = doors.collect::<io::Result<Vec<Door>>>()?;
     let nested = tokio::spawn(serve::follow(Arc::clone(&engine), Arc::clone(&audit)));
+    tokio::spawn(quiet::give_memory_back());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), sockets = doors.len(), "ready");
     notify::notify("READY=1\n");
     signals.until_the_end(&engine, &audit, args, &served).await;

@@ -43,6 +43,7 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         ACTIVE.fetch_sub(1, Ordering::Relaxed);
+        crate::quiet::ended();
     }
 }
 

@@ -63,6 +63,7 @@ pub use droste_confine::Bounds;
 pub use droste_image::registry::{Auth, Proxies};
 pub use droste_image::{History, Image, Progress, PushResult};
 pub use droste_network::LinkStats;
+pub use droste_runtime::sys::memory::give_back as give_back_memory;
 pub use engine::{Engine, ListenerChange};
 pub use error::{Error, Message, Result, Scarce};
 pub use events::{Listener, Unheard};

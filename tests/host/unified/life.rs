@@ -92,11 +92,12 @@ async fn statistics_count() {
     let mut busy = request("one", &["sh", "-c", "head -c 8000000 /dev/zero > /dev/shm/x; while :; do :; done"]);
     busy.host.resources = Resources { memory: 64 * MIB, pids_limit: Some(9), nano_cpus: 200_000_000, ..Resources::default() };
     start(&own, busy).await;
+    // A period that was throttled is counted at its end, its time only when the debt is paid, periods later perhaps.
     let sample = loop {
         let sample = own.stats("one").await.unwrap();
         let written = sample.cgroup.memory.as_ref().is_some_and(|memory| memory.details["shmem"] >= 8_000_000);
         let head_is_gone = sample.cgroup.pids.current == 1;
-        if written && head_is_gone && sample.cgroup.cpu.throttled_periods > 0 && sample.cgroup.cpu.user > 0 {
+        if written && head_is_gone && sample.cgroup.cpu.throttled_time > 0 && sample.cgroup.cpu.user > 0 {
             break sample;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -109,7 +110,7 @@ async fn statistics_count() {
         assert!(memory.details.contains_key(name), "{name} in {memory:?}");
     }
     let cpu = sample.cgroup.cpu;
-    assert!(cpu.total >= cpu.user && cpu.periods >= cpu.throttled_periods && cpu.throttled_time > 0, "{cpu:?}");
+    assert!(cpu.total >= cpu.user && cpu.periods >= cpu.throttled_periods && cpu.throttled_periods > 0, "{cpu:?}");
     assert!(sample.system_cpu > cpu.total && sample.online_cpus == 2);
     assert_eq!((sample.cgroup.pids.current, sample.cgroup.pids.limit), (1, 9));
     let later = loop {

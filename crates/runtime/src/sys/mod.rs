@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod memory;
 pub mod mount;
 pub mod open;
 pub mod process;
