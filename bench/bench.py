@@ -22,6 +22,8 @@ import tempfile
 import time
 
 IMAGE = "droste-bench:latest"
+# After so many seconds without work an engine is idle.
+IDLE = 10
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
@@ -309,7 +311,10 @@ def networks(table, ours, docker, runs, quick, clients):
         for engine in hosts:
             with open(archive, "rb") as f:
                 engine.api().call("POST", "/images/create?fromSrc=-&repo=droste-bench-iperf3&tag=latest&changes=ENV%20PATH%3D/usr/bin", f, "application/x-tar")
-        rates = {engine: [throughput(engine) for _ in range(1 if quick else 3)] for engine in hosts}
+        rates = {engine: [] for engine in hosts}
+        for _ in range(2 if quick else 5):
+            for engine in hosts:
+                rates[engine].append(throughput(engine))
     finally:
         os.unlink(archive)
     for index, what in enumerate(("between two containers", "to a published port")):
@@ -319,8 +324,12 @@ def networks(table, ours, docker, runs, quick, clients):
         engine.api().call("DELETE", "/images/droste-bench-iperf3:latest?force=1")
 
 
-def nesting(table, ours, runs, quick):
-    """What a level costs. Docker has no hosts to compare with, and is not in these rows."""
+def nesting(table, ours, docker, runs, quick):
+    """What a level costs. Docker in Docker is compared where Docker has no hosts; it is not in the other rows."""
+    turns = range(1 if quick else 3)
+    ours_seconds = median([two_hosts(ours, True) for _ in turns])
+    theirs_seconds = median([two_hosts(docker, False) for _ in turns]) if docker else None
+    table.row("2 hosts, 50 containers each at once", ours_seconds, theirs_seconds, "s", "10x Docker in Docker")
     socket_bind = ("-v", "/var/run/docker.sock:/var/run/docker.sock")
     run = ("run", "--rm", "--label", "droste-bench")
     inner = ("docker", "run", "--rm", "--network", "none", IMAGE, "true")
@@ -332,6 +341,50 @@ def nesting(table, ours, runs, quick):
         goals = ["-", f"<= {levels[0] * 1300:.1f} ms (1.3x level 0)", f"<= {levels[1] * 1300:.1f} ms (1.3x level 1)",
                  f"<= {levels[0] * 1500:.1f} ms (1.5x level 0)"]
         table.row(f"run --rm true on level {level}", levels[level] * 1000, None, "ms", goals[level])
+
+
+FIFTY = f"for i in $(seq 50); do docker run --rm {IMAGE} true || echo failed & done; wait"
+
+# Docker in Docker of the files that its machine has, so that nothing has to be fetched: what is measured is an
+# engine in each of two containers, with the image at hand.
+INNER_DOCKER = ("--privileged", "-v", "/var/lib/docker", "-v", "/usr:/usr:ro", "-v", "/lib:/lib:ro", "-v", "/lib64:/lib64:ro",
+                "-v", "/etc/alternatives:/etc/alternatives:ro", "--tmpfs", "/run", "-e", "PATH=/usr/sbin:/usr/bin:/bin")
+
+
+def two_hosts(engine, nested):
+    """Two hosts that run 50 short containers each at once: the seconds until all have ended."""
+    names = ["bench-host-1", "bench-host-2"]
+    try:
+        for name in names:
+            run = ("run", "-d", "--label", "droste-bench", "--name", name)
+            if nested:
+                engine.run(*run, "-v", "/var/run/docker.sock:/var/run/docker.sock", IMAGE, "sleep", "100000")
+            else:
+                inner_docker(engine, run, name)
+        start = time.perf_counter()
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            said = list(pool.map(lambda name: engine.run("exec", name, "sh", "-c", FIFTY), names))
+        seconds = time.perf_counter() - start
+        if any(said):
+            raise RuntimeError(f"{engine.name}: {said}")
+        return seconds
+    finally:
+        engine.run("rm", "-f", "-v", *names)
+
+
+def inner_docker(engine, run, name):
+    """A container with a dockerd of its own that has the image."""
+    engine.run(*run, *INNER_DOCKER, IMAGE, "dockerd")
+    load = [engine.client, "exec", "-i", name, "docker", "load", "-q"]
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch:
+        archive = f"{scratch}/image.tar"
+        engine.run("save", "-o", archive, IMAGE)
+        for _ in range(120):
+            time.sleep(0.5)
+            with open(archive, "rb") as f:
+                if subprocess.run(load, env=engine.env, stdin=f, **QUIET).returncode == 0:
+                    return
+    raise RuntimeError(f"{engine.name}: the dockerd in {name} does not start: {engine.run('logs', name)}")
 
 
 class Table:
@@ -377,6 +430,7 @@ def measure(ours, theirs, docker, runs, quick, clients, only_networks):
         if other_goal:
             table.row(what + ", docker's client", seen[theirs] * scale, theirs_value, unit, other_goal)
 
+    time.sleep(IDLE)
     idle = {engine: pss(engine_processes(engine.host)) for engine in hosts}
     run = ("run", "--rm", "--label", "droste-bench")
     compare("run --rm true, bridge", "ms", 1000, lambda e: e.timed(*run, IMAGE, "true"), "10x", "5x")
@@ -428,7 +482,7 @@ def measure(ours, theirs, docker, runs, quick, clients, only_networks):
     for engine in hosts:
         engine.remove_all()
 
-    nesting(table, ours, runs, quick)
+    nesting(table, ours, docker, runs, quick)
 
 
 def main():
