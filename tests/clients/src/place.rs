@@ -31,12 +31,17 @@ impl Said {
     }
 }
 
+/// The bind that brings the running test program into a container.
+pub fn itself() -> String {
+    format!("{}:/itself:ro", std::env::current_exe().unwrap().display())
+}
+
 /// An engine's client and where it runs.
 pub trait Place {
     /// The host on which its containers are.
     fn host(&self) -> &Engine;
-    /// Runs a script of a shell to its end, where `IMAGE` is busybox, `SDKS` the folder with scripts and `SCRATCH` one
-    /// that is the client's own.
+    /// Runs a script of a shell to its end, where `IMAGE` is busybox, `SDKS` the folder with scripts, `SCRATCH` one
+    /// that is the client's own and `ITSELF` the running test program, in a container if `itself` is bound there.
     fn shell(&self, script: &str) -> Said;
 }
 
@@ -68,6 +73,7 @@ impl Place for Machine<'_> {
             .env("IMAGE", BASE)
             .env("SDKS", folder("sdks"))
             .env("SCRATCH", self.scratch.path())
+            .env("ITSELF", std::env::current_exe().unwrap())
             .env("HOME", self.scratch.path())
             .env("TMPDIR", self.scratch.path())
             .env("NODE_PATH", clients().join("sdks/js/testcontainers/node_modules"))
@@ -89,7 +95,7 @@ impl<'e> Inside<'e> {
     /// A container of an image, with more of a `HostConfig`'s binds.
     pub fn new(engine: &'e Engine, image: &str, more: &[String]) -> Self {
         let binds: Vec<_> = std::iter::once(SOCKET).chain(more.iter().map(String::as_str)).collect();
-        let env = [&format!("IMAGE={BASE}"), "SDKS=/sdks", "SCRATCH=/tmp"];
+        let env = [&format!("IMAGE={BASE}"), "SDKS=/sdks", "SCRATCH=/tmp", "ITSELF=/itself"];
         let wait = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done";
         let container = engine.run(json!({"Image": image, "Cmd": ["sh", "-c", wait], "Env": env, "HostConfig": {"Binds": binds, "Init": true}}));
         let host = engine.host_of(&container);

@@ -5,7 +5,7 @@
 mod bollard_day;
 
 use droste_test_clients::clients;
-use droste_test_clients::place::{Inside, Place, installed};
+use droste_test_clients::place::{Inside, Place, installed, itself};
 use droste_test_support::image::encode;
 use droste_test_support::{Engine, json};
 
@@ -56,9 +56,8 @@ fn bollard() {
         return;
     }
     let image = installed(e, "python", "docker");
-    let this = std::env::current_exe().unwrap();
-    let place = Inside::new(e, &image.name, &[format!("{}:/this:ro", this.display())]);
-    let said = place.shell("DROSTE_TEST_DOCKER_HOST=unix:///var/run/docker.sock /this --ignored --exact bollard_there").well();
+    let place = Inside::new(e, &image.name, &[itself()]);
+    let said = place.shell("DROSTE_TEST_DOCKER_HOST=unix:///var/run/docker.sock $ITSELF --ignored --exact bollard_there").well();
     assert!(said.contains("1 passed"), "{said}");
 }
 

@@ -1,14 +1,18 @@
-//! The unmodified Testcontainers for Python and Node, in a container that is a host and on the machine: a test suite's
-//! day, and what is left of it when it is killed: nothing, once the stand-in of Ryuk (`sdks/ryuk.py`) has seen it go.
+//! The unmodified Testcontainers for Python, Node and Rust, in a container that is a host and on the machine: a test
+//! suite's day, and what is left of it when it is killed: nothing, once the stand-in of Ryuk (`sdks/ryuk.py`) has seen
+//! it go.
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
+mod rust_suite;
+
 use droste_test_clients::clients;
-use droste_test_clients::place::{Inside, Installed, Machine, Place, installed, ryuk};
+use droste_test_clients::place::{Inside, Installed, Machine, Place, installed, itself, ryuk};
 use droste_test_support::image::encode;
 use droste_test_support::{Engine, Value, json};
 
 const PYTHON: &str = "python3 $SDKS/suite.py";
 const NODE: &str = "node $SDKS/suite.js";
+const RUST: &str = "suite() { exec env RYUK=stand-in HOSTNAME=$(hostname) $ITSELF --ignored --exact --nocapture rust_suite::${1:-day}; }; suite";
 
 /// The version of Ryuk that a client's source asks for.
 fn asked_for(source: &str) -> String {
@@ -37,8 +41,15 @@ impl<'e> Suite<'e> {
         Self { program: NODE, image: installed(e, "node", "testcontainers"), _ryuk: Some(with_python) }
     }
 
+    /// Its client asks for no Ryuk; the suite does.
+    fn rust(e: &'e Engine) -> Self {
+        let image = installed(e, "python", "docker");
+        ryuk(e, &image, "stand-in");
+        Self { program: RUST, image, _ryuk: None }
+    }
+
     fn inside(&self, e: &'e Engine) -> Inside<'e> {
-        Inside::new(e, &self.image.name, &[])
+        Inside::new(e, &self.image.name, &[itself()])
     }
 
     /// The day, then the killed suite.
@@ -114,5 +125,21 @@ fn node_in_a_container() {
         return;
     }
     let suite = Suite::node(e);
+    suite.proves(&suite.inside(e));
+}
+
+#[test]
+fn rust_on_the_machine() {
+    let e = Engine::shared();
+    Suite::rust(e).proves(&Machine::new(e));
+}
+
+#[test]
+fn rust_in_a_container() {
+    let e = Engine::shared();
+    if e.not_on_docker("a container's socket is the machine's there") {
+        return;
+    }
+    let suite = Suite::rust(e);
     suite.proves(&suite.inside(e));
 }
