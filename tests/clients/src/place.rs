@@ -161,6 +161,16 @@ pub fn installed<'e>(engine: &'e Engine, language: &str, client: &str) -> Instal
     Installed { engine, name }
 }
 
+/// Where Testcontainers for Python says which Ryuk it wants.
+pub const PYTHONS_RYUK: &str = "py/testcontainers/testcontainers/core/config.py";
+
+/// The version of Ryuk that a client's source asks for.
+pub fn asked_for(source: &str) -> String {
+    let text = std::fs::read_to_string(clients().join("sdks").join(source)).unwrap();
+    let (_, version) = text.split_once("\"testcontainers/ryuk:").unwrap();
+    version.split('"').next().unwrap().to_owned()
+}
+
 /// Names an image with Python in it as Testcontainers' Ryuk, in a version, with the stand-in as its program and less
 /// patience than the real one has.
 pub fn ryuk(engine: &Engine, image: &Installed<'_>, version: &str) {

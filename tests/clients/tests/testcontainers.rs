@@ -5,21 +5,13 @@
 
 mod rust_suite;
 
-use droste_test_clients::clients;
-use droste_test_clients::place::{Inside, Installed, Machine, Place, installed, itself, ryuk};
+use droste_test_clients::place::{Inside, Installed, Machine, PYTHONS_RYUK, Place, asked_for, installed, itself, ryuk};
 use droste_test_support::image::encode;
 use droste_test_support::{Engine, Value, json};
 
 const PYTHON: &str = "python3 $SDKS/suite.py";
 const NODE: &str = "node $SDKS/suite.js";
 const RUST: &str = "suite() { exec env RYUK=stand-in HOSTNAME=$(hostname) $ITSELF --ignored --exact --nocapture rust_suite::${1:-day}; }; suite";
-
-/// The version of Ryuk that a client's source asks for.
-fn asked_for(source: &str) -> String {
-    let text = std::fs::read_to_string(clients().join("sdks").join(source)).unwrap();
-    let (_, version) = text.split_once("\"testcontainers/ryuk:").unwrap();
-    version.split('"').next().unwrap().to_owned()
-}
 
 /// An engine with a client's image and, under the name that the client asks for, Ryuk's.
 struct Suite<'e> {
@@ -31,7 +23,7 @@ struct Suite<'e> {
 impl<'e> Suite<'e> {
     fn python(e: &'e Engine) -> Self {
         let image = installed(e, "python", "testcontainers");
-        ryuk(e, &image, &asked_for("py/testcontainers/testcontainers/core/config.py"));
+        ryuk(e, &image, &asked_for(PYTHONS_RYUK));
         Self { program: PYTHON, image, _ryuk: None }
     }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use droste_test_clients::place::{PYTHONS_RYUK, asked_for, installed, ryuk};
 use droste_test_clients::{clients, folder};
 use droste_test_support::engine::droste_program;
 use droste_test_support::image::BASE;
@@ -93,7 +94,7 @@ impl<'e> Reader<'e> {
     /// Runs a command as a reader would type it, in the engine's network. Gives its standard output: what goes to the
     /// other one comes before or after it, as it happens.
     fn types(&self, command: &str) -> String {
-        let path = format!("{}:{}", self.home.path().join("bin").display(), std::env::var("PATH").unwrap());
+        let path = format!("{}:{}:{}", self.home.path().join("bin").display(), clients().join("py/bin").display(), std::env::var("PATH").unwrap());
         let output = Command::new("nsenter")
             .arg(format!("--net={}", self.engine.netns_path().display()))
             .args(["sh", "-c", command])
@@ -218,6 +219,16 @@ fn github_actions() {
 fn coding_agents() {
     let Some(reader) = droste() else { return };
     reader.follows("coding-agents.md", |block| panic!("{:?}", block.words));
+}
+
+/// The pages' Python is the one that has Testcontainers, in its image and on the machine.
+#[test]
+fn testcontainers() {
+    let Some(reader) = droste() else { return };
+    let python = installed(reader.engine, "python", "testcontainers");
+    reader.engine.request("POST", &format!("/images/{}/tag?repo=python-tests&tag=latest", python.name)).send().expect_status(201);
+    ryuk(reader.engine, &python, &asked_for(PYTHONS_RYUK));
+    reader.follows("testcontainers.md", |block| assert!(block.words[1].ends_with(".py"), "{:?}", block.words));
 }
 
 /// The options with which a dev container is started are made of its file, as the tool makes them.
