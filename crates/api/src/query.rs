@@ -58,6 +58,29 @@ impl Query {
     }
 }
 
+/// Refuses a query that [`Query::parse`] would read otherwise than its author meant it, in Go's words.
+pub fn check(text: &str) -> Result<()> {
+    for part in text.split('&') {
+        if part.contains(';') {
+            return Err(RequestError::invalid("invalid semicolon separator in query"));
+        }
+        if let Some(escape) = broken_escape(part) {
+            return Err(RequestError::invalid(format!("invalid URL escape {escape:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// The first `%` without two hexadecimal digits after it, with what stands in their place.
+fn broken_escape(text: &str) -> Option<&str> {
+    text.match_indices('%').map(|(at, _)| &text[at..]).find_map(|rest| {
+        let mut digits = rest.chars().skip(1);
+        let is_whole = [digits.next(), digits.next()].iter().all(|digit| digit.is_some_and(|c| c.is_ascii_hexdigit()));
+        let end = rest.char_indices().nth(3).map_or(rest.len(), |(end, _)| end);
+        (!is_whole).then(|| &rest[..end])
+    })
+}
+
 fn is_true(text: &str) -> bool {
     !["", "0", "no", "false", "none"].iter().any(|word| text.trim().eq_ignore_ascii_case(word))
 }
@@ -153,6 +176,22 @@ mod tests {
             assert_eq!(query.flag(name), value, "{name}");
         }
         assert!(query.flag_or("z", true) && !query.flag_or("e", true));
+    }
+
+    #[test]
+    fn what_would_be_misread_is_refused() {
+        for good in ["", "a", "a=b&c=%7B%22x%22%7D&&d=+", "a=é", "%25="] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for (bad, text) in [
+            ("a=1;b=2", "invalid semicolon separator in query"),
+            ("a=1&b=%zz1", "invalid URL escape \"%zz\""),
+            ("a=%", "invalid URL escape \"%\""),
+            ("%4", "invalid URL escape \"%4\""),
+            ("a=%é1", "invalid URL escape \"%é1\""),
+        ] {
+            assert_eq!(check(bad).unwrap_err().message, text, "{bad}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use droste_api::query::Query;
+use droste_api::query::{self, Query};
 use droste_api::routes::{Answer, Effect, Match, Method, Operation, Route, find};
 use droste_api::version::{OLDEST, split_path};
 use droste_engine::{Engine, Host};
@@ -77,7 +77,9 @@ async fn route(entry: Entry, peer: Peer, exchange: Exchange) -> Result<Reply> {
         return Ok(refused_version(version, error.message));
     }
     let host = from_above(&entry, route).and_then(|()| host(&entry, &head.headers));
-    let query = Query::parse(head.uri.query().unwrap_or_default());
+    let query = head.uri.query().unwrap_or_default();
+    query::check(query)?;
+    let query = Query::parse(query);
     let acted_on = host.as_ref().unwrap_or(&entry.host);
     let pending = entry.audit.begin(&peer, acted_on, route, (version, parameter, &query));
     if let Some(pending) = pending.clone() {

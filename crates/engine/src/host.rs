@@ -143,7 +143,12 @@ impl HostState {
 
     /// Its namespaces and bounds, while it is on.
     pub(crate) fn power(&self) -> Result<Power> {
-        lock(&self.power).clone().ok_or_else(|| Error::conflict("the host of this container is not running"))
+        lock(&self.power).clone().ok_or_else(Self::off)
+    }
+
+    /// What is said of a host that is off.
+    pub(crate) fn off() -> Error {
+        Error::conflict("the host of this container is not running")
     }
 
     /// Whether it is on.

@@ -21,9 +21,10 @@ impl Host {
     /// All containers of this host, newest first. SELF is not among them: a machine does not list itself. The views
     /// hold what lists show and filter by: no paths, no process ids, and little of what was asked.
     pub fn containers(&self) -> Vec<Arc<ContainerView>> {
-        let mut means = BTreeMap::new();
+        let (mut means, mut linked) = (BTreeMap::new(), links::aliases(&self.state));
         let brief = |container: &Arc<Container>| {
             let mut view = self.dressed(brief(&container.record()), false);
+            view.linked_as = linked.remove(&view.id).unwrap_or_default();
             self.name_image(&mut view, &mut means);
             Arc::new(view)
         };
@@ -89,6 +90,7 @@ impl Host {
             overlay: None,
             pid: 0,
             apparmor_profile: String::new(),
+            linked_as: Vec::new(),
             is_host: record.is_host(),
             health: record.health,
             image_id: record.image,

@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use droste_confine::{Bounds, Privileges};
 use droste_model::container::{Config, HostConfig, NamespaceMode};
@@ -25,7 +26,7 @@ use crate::container::Container;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exec::window;
-use crate::host::{Host, Power, Target};
+use crate::host::{Host, HostState, Power, Target};
 use crate::mounting::system_mounts;
 use crate::network::{Attachment, SETTING_UP, Wish};
 use crate::placement::cgroup_plan;
@@ -37,6 +38,9 @@ use crate::{links, privileges, process, sockets};
 /// Docker's words before a launcher's failure, from which clients read what happened.
 const REFUSED: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: \
                        runc create failed: unable to start container process: error during container init: ";
+
+/// How long the end of a host is waited for that seems to have ended.
+const END_OF_HOST: Duration = Duration::from_secs(1);
 
 /// Descriptors that travel with a plan.
 #[derive(Default)]
@@ -70,6 +74,19 @@ pub(crate) fn refused(prefix: &str, failure: &Failure) -> Error {
         FailureKind::NotFound | FailureKind::NotExecutable => Error::invalid(text),
         FailureKind::Other => Error::internal(text),
     }
+}
+
+/// Why a container was not launched. In a PID namespace whose first process has ended, the kernel says that it has no
+/// memory; that the host is off is known a moment later.
+async fn why(host: &HostState, failure: &Failure) -> Error {
+    if let Some(shim) = host.myself().and_then(|container| container.shim()) {
+        let perhaps = failure.errno == rustix::io::Errno::NOMEM.raw_os_error();
+        let patience = if perhaps { END_OF_HOST } else { Duration::ZERO };
+        if tokio::time::timeout(patience, shim.wait()).await.is_ok() {
+            return HostState::off();
+        }
+    }
+    refused(REFUSED, failure)
 }
 
 /// Whether a host could trace the launcher for the moment in which that is in the host's PID namespace with all of the
@@ -166,7 +183,10 @@ impl Engine {
             }
         };
         let (launched, stored) = tokio::join!(launched, stored);
-        let shim = launched.map_err(|failure| (refused(REFUSED, &failure), exit_code(failure.kind)))?;
+        let shim = match launched {
+            Ok(shim) => shim,
+            Err(failure) => return Err((why(&container.host, &failure).await, exit_code(failure.kind))),
+        };
         if connected {
             sockets::emit_networks(container, "connect");
         }

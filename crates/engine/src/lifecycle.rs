@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use droste_model::container::{RestartPolicy, stop_signal};
 use droste_model::id::ContainerId;
+use droste_model::name::{ContainerName, InvalidContainerName};
 use droste_model::signal::Signal;
 use droste_model::state::{Exit, Running, State};
 use droste_model::time::Timestamp;
@@ -26,6 +27,9 @@ const GOOD_RUN: Duration = Duration::from_secs(10);
 
 /// How long after SIGKILL an end is waited for before the client hears that it does not come.
 const KILL_WAIT: Duration = Duration::from_secs(30);
+
+/// What Docker says before it refuses a new name.
+const ALLOCATING: &str = "Error when allocating new name: ";
 
 /// Runs `work` to its end even if the client that asked for it goes away.
 pub(crate) async fn to_the_end<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
@@ -173,17 +177,14 @@ impl Host {
         if name.is_empty() {
             return Err(Error::invalid("Neither old nor new names may be empty"));
         }
-        let name: droste_model::name::ContainerName = name
+        let name: ContainerName = format!("/{}", name.strip_prefix('/').unwrap_or(name))
             .parse()
-            .map_err(|error: droste_model::name::InvalidContainerName| Error::invalid(error.to_string()))?;
+            .map_err(|error: InvalidContainerName| Error::invalid(error.to_string()).after(ALLOCATING))?;
         let old = container.record().name.clone();
         if name == old {
             return Err(Error::invalid("Renaming a container with the same name as its current name"));
         }
-        self.state
-            .table()
-            .reserve(name.clone(), container.id.clone())
-            .map_err(|error| Error::conflict(format!("Error when allocating new name: {error}")))?;
+        self.state.table().reserve(name.clone(), container.id.clone()).map_err(|error| error.after(ALLOCATING))?;
         container.record().name = name;
         if let Err(error) = self.engine.remember_now(&container).await {
             let name = std::mem::replace(&mut container.record().name, old);

@@ -1,13 +1,15 @@
 //! Old-style links of the default bridge: lines in /etc/hosts, and variables in the environment.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use droste_model::id::ContainerId;
 use droste_model::network::NetworkMode;
 use droste_model::port::ContainerPort;
 use droste_network::ExtraHost;
 
 use crate::error::{Error, Result};
-use crate::host::Host;
+use crate::host::{Host, HostState};
 use crate::record::ContainerRecord;
 
 /// Variables that every image has and no linked container is told of.
@@ -42,6 +44,25 @@ pub(crate) fn shown(record: &ContainerRecord, host: &Host) -> Option<Vec<String>
         Some(format!("/{name}:/{}/{alias}", record.name))
     };
     record.host_config.links.as_ref().map(|links| links.iter().filter_map(one).collect())
+}
+
+/// The names that links give, `CONTAINER/ALIAS`, by the containers that they lead to.
+pub(crate) fn aliases(host: &HostState) -> BTreeMap<ContainerId, Vec<String>> {
+    let mut all = BTreeMap::<_, Vec<String>>::new();
+    for container in host.members() {
+        let record = container.record();
+        if record.host_config.network_mode.network() != Some("bridge") {
+            continue;
+        }
+        for (id, alias) in record.host_config.links.iter().flatten().map(|link| parts(link)) {
+            // Since the creation they name containers by their ids.
+            if let Ok(id) = id.parse() {
+                all.entry(id).or_default().push(format!("{}/{alias}", record.name));
+            }
+        }
+    }
+    all.values_mut().for_each(|names| names.sort());
+    all
 }
 
 /// The containers that `--link` names. Only the default bridge has them: other networks have names.

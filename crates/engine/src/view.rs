@@ -25,6 +25,8 @@ pub struct ContainerView {
     pub id: ContainerId,
     /// Its name, without a slash.
     pub name: ContainerName,
+    /// The names by which others are linked to it, `OTHER/ALIAS`; lists alone show them.
+    pub linked_as: Vec<String>,
     /// When it was made.
     pub created: Timestamp,
     /// The program.

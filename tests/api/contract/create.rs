@@ -285,4 +285,6 @@ fn rename() {
     t!(e, POST "/containers/{c}/rename?name=w", 400, ".message" has "Error when allocating new name: Invalid container name (");
     t!(e, POST "/containers/{c}/rename?name={new}", 400, ".message" == "Renaming a container with the same name as its current name");
     t!(e, POST "/containers/{c}/rename", 400, ".message" == "Neither old nor new names may be empty");
+    t!(e, POST "/containers/nope/rename?name=w", 404, ".message" == "No such container: nope");
+    t!(e, POST "/containers/nope/rename", 400, ".message" == "Neither old nor new names may be empty");
 }

@@ -158,6 +158,25 @@ fn who_and_where_must_exist() {
 }
 
 #[test]
+fn networks_that_can_not_be_together() {
+    let e = Engine::shared();
+    let refused = |networks: &[&str], text: &str| {
+        let mut body = sh_with("true", json!({"NetworkMode": "bridge"}));
+        body["NetworkingConfig"]["EndpointsConfig"] = networks.iter().map(|name| ((*name).to_owned(), json!({}))).collect();
+        let c = e.create(body);
+        t!(e, POST "/containers/{c}/start", 400, ".message" == (format!("failed to set up container networking: {text}")));
+        t!(e, GET "/containers/{c}/json", 200, ".State.Status" == "created");
+    };
+    let host = "cannot connect container to host network - container must be created in host network mode";
+    refused(&["bridge", "host"], host);
+    refused(&["host"], host);
+    if e.not_on_docker("the order of a map settles whether it takes notice") {
+        return;
+    }
+    refused(&["bridge", "none"], "container cannot be connected to multiple networks with one of the networks in private (none) mode");
+}
+
+#[test]
 fn addresses_of_ones_own() {
     let e = Engine::shared();
     let sub = subnet();

@@ -25,6 +25,17 @@ fn put(e: &Engine, c: &Container, query: &str, archive: Vec<u8>) -> Reply {
 }
 
 #[test]
+fn an_archive_that_fails_at_once_is_answered() {
+    let e = Engine::shared();
+    if e.not_on_docker("its archives do not have a running container's /proc") {
+        return;
+    }
+    let c = e.run(idle());
+    t!(e, HEAD "/containers/{c}/archive?path=/proc/1/mem", 200);
+    t!(e, GET "/containers/{c}/archive?path=/proc/1/mem", 400, ".message" has "pack mem: ");
+}
+
+#[test]
 fn archive_stat() {
     let e = Engine::shared();
     for c in [e.create(sh("true")), e.run(idle())] {

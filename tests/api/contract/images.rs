@@ -177,6 +177,8 @@ fn commit() {
     t!(e, GET "/images/{id}/json", 200, ".RepoTags" == [], ".Config.Cmd" == ["true"], ".Config.Labels" == {"a": "b"});
     t!(e, GET "/containers/{running}/json", 200, ".State.Running" == true, ".State.Paused" == false);
     t!(e, DELETE "/images/{id}", 200, ".0.Deleted" == id);
+    t!(e, POST "/commit?repo={repo}" {}, 400, ".message" == "invalid name or ID supplied: \"\"");
+    t!(e, POST "/commit?repo={repo}&container=nope" {}, 404, ".message" == "No such container: nope");
 }
 
 #[test]

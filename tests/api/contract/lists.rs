@@ -36,6 +36,32 @@ fn an_image_is_shown_by_its_id_once_its_name_means_another() {
 }
 
 #[test]
+fn names_of_links() {
+    let e = Engine::shared();
+    let (c, label) = (e.run(idle()), e.name("linking"));
+    let mut linking = labelled(idle(), &label);
+    linking["HostConfig"] = json!({"Links": [format!("{c}:al"), format!("{c}:other")]});
+    let by = e.run(linking);
+    let filters = encode(&json!({"id": [c.id]}).to_string());
+    t!(e, GET "/containers/json?filters={filters}", 200, ".0.Names" == [(format!("/{}", c.name)), (format!("/{}/al", by.name)), (format!("/{}/other", by.name))]);
+    assert_eq!(names(e, &label, true, json!({})), [by.name.as_str()]);
+    t!(e, DELETE "/containers/{by}?force=1", 204);
+    t!(e, GET "/containers/json?filters={filters}", 200, ".0.Names" == [(format!("/{}", c.name))]);
+}
+
+#[test]
+fn queries_as_people_type_them() {
+    let e = Engine::shared();
+    let c = e.run(idle());
+    // Without the encoding that browsers and libraries give it: hyper alone refuses such a line.
+    let id = &c.id;
+    t!(e, GET "/containers/json?filters={{\"id\":[\"{id}\"]}}&all=1", 200, ".0.Id" == (c.id));
+    t!(e, GET "/containers/json?filters={{\"name\":[\"<\",\">\"]}}", 200, "text" == "[]\n");
+    t!(e, GET "/containers/json?all=%zz", 400, ".message" == "invalid URL escape \"%zz\"");
+    t!(e, GET "/containers/json?limit=1;all=1", 400, ".message" == "invalid semicolon separator in query");
+}
+
+#[test]
 fn rows() {
     let e = Engine::shared();
     let label = e.name("row");

@@ -1,6 +1,7 @@
 //! Containers in lists and by themselves.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::net::IpAddr;
 
 use droste_api::wire::{
@@ -20,7 +21,7 @@ pub(crate) fn summary(view: &ContainerView, sizes: Option<(u64, u64)>, now: Time
     let (size_rw, size_root_fs) = sizes.unwrap_or_default();
     ContainerSummary {
         id: view.id.to_string(),
-        names: vec![format!("/{}", view.name)],
+        names: iter::once(view.name.as_str()).chain(view.linked_as.iter().map(String::as_str)).map(slashed).collect(),
         image: view.config.image.clone(),
         image_id: view.image_id.clone(),
         image_manifest_descriptor: None,
@@ -46,10 +47,14 @@ pub(crate) fn summary(view: &ContainerView, sizes: Option<(u64, u64)>, now: Time
     }
 }
 
+fn slashed(name: &str) -> String {
+    format!("/{name}")
+}
+
 /// The program and its arguments in one line, quoted as Docker quotes them.
 fn command(view: &ContainerView) -> String {
     let quote = |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
-    std::iter::once(view.path.clone()).chain(view.args.iter().map(quote)).collect::<Vec<_>>().join(" ")
+    iter::once(view.path.clone()).chain(view.args.iter().map(quote)).collect::<Vec<_>>().join(" ")
 }
 
 fn is_running(view: &ContainerView) -> bool {

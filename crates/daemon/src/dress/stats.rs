@@ -28,6 +28,11 @@ pub(crate) fn stats(sample: &StatsSample, before: Option<&StatsSample>) -> Stats
     }
 }
 
+/// A sample of a running container without the one before it, of which Docker does not say whose it is.
+pub(crate) fn one_shot(sample: &StatsSample) -> Stats {
+    Stats { name: String::new(), id: String::new(), ..stats(sample, None) }
+}
+
 fn cpu(sample: &StatsSample) -> CpuStats {
     let cpu = &sample.cgroup.cpu;
     CpuStats {

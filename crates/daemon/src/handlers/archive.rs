@@ -43,7 +43,7 @@ pub(crate) async fn stat(call: Call) -> Result<Reply> {
 
 pub(crate) async fn get(call: Call) -> Result<Reply> {
     let (stat, download) = call.host.read_archive(&call.parameter, path(&call)?).await?;
-    let mut reply = downloaded("application/x-tar", download);
+    let mut reply = downloaded("application/x-tar", download).await?;
     set_stat(&mut reply, stat);
     Ok(reply)
 }
@@ -60,7 +60,7 @@ pub(crate) async fn put(mut call: Call) -> Result<Reply> {
 }
 
 pub(crate) async fn export(call: Call) -> Result<Reply> {
-    Ok(downloaded("application/octet-stream", call.host.export(&call.parameter).await?))
+    downloaded("application/octet-stream", call.host.export(&call.parameter).await?).await
 }
 
 /// Runs work that reads an upload, and feeds it meanwhile.
@@ -74,17 +74,23 @@ pub(crate) async fn fed<T>(feed: impl Future<Output = ()>, work: impl Future<Out
     work.await
 }
 
-/// A reply with the bytes of a download. A failure in its midst cuts the connection, so that the client sees it.
-pub(crate) fn downloaded(media_type: &'static str, download: Download) -> Reply {
-    let body = stream::unfold(Some(download), |download| async move {
-        let mut download = download?;
-        match download.recv().await? {
-            Ok(bytes) => Some((Ok::<Bytes, io::Error>(bytes), Some(download))),
+/// A reply with the bytes of a download. One that fails before its first byte is answered with what failed; a failure in
+/// its midst cuts the connection, so that the client sees it.
+pub(crate) async fn downloaded(media_type: &'static str, mut download: Download) -> Result<Reply> {
+    let first = download.recv().await.transpose()?;
+    let body = stream::unfold(Some((first, download)), |state| async move {
+        let (first, mut download) = state?;
+        let piece = match first {
+            Some(bytes) => Ok(bytes),
+            None => download.recv().await?,
+        };
+        match piece {
+            Ok(bytes) => Some((Ok::<Bytes, io::Error>(bytes), Some((None, download)))),
             Err(error) => {
                 tracing::warn!(%error, "a download broke off");
                 Some((Err(io::Error::other("the download broke off")), None))
             }
         }
     });
-    reply::stream(media_type, body)
+    Ok(reply::stream(media_type, body))
 }

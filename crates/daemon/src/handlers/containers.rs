@@ -10,7 +10,6 @@ use droste_api::wire::{
 use droste_api::{RequestError, shape};
 use droste_engine::view::ContainerView;
 use droste_engine::{Host, RemoveOptions, UpdateContainer, WaitCondition};
-use droste_model::name::ContainerName;
 use droste_model::signal::{InvalidSignal, Signal};
 use droste_model::time::Timestamp;
 use futures_util::stream;
@@ -156,19 +155,7 @@ pub(crate) async fn rename(call: Call) -> Result<Reply> {
     if name.is_empty() {
         return Err(Failure::new(StatusCode::BAD_REQUEST, "Neither old nor new names may be empty"));
     }
-    const BEFORE: &str = "Error when allocating new name: ";
-    if name.parse::<ContainerName>().is_err() {
-        let bare = name.strip_prefix('/').unwrap_or(name);
-        let text = format!("{BEFORE}Invalid container name (/{bare}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
-        return Err(Failure::new(StatusCode::BAD_REQUEST, text));
-    }
-    call.host.rename(&call.parameter, name).await.map_err(|error| {
-        let failure = Failure::from(error);
-        match failure.message.starts_with("Conflict. ") {
-            true => Failure { message: format!("{BEFORE}{}", failure.message), ..failure },
-            false => failure,
-        }
-    })?;
+    call.host.rename(&call.parameter, name).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

@@ -172,6 +172,10 @@ pub(crate) async fn commit(mut call: Call) -> Result<Reply> {
         changes: query.all("changes").filter(|text| !text.is_empty()).map(str::to_owned).collect(),
         config,
     };
-    let id = call.host.commit(query.get("container"), options).await?;
+    let container = query.get("container");
+    if container.is_empty() {
+        return Err(Failure::new(StatusCode::BAD_REQUEST, "invalid name or ID supplied: \"\""));
+    }
+    let id = call.host.commit(container, options).await?;
     Ok(reply::json_with(StatusCode::CREATED, &IdResponse { id }))
 }

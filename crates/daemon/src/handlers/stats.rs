@@ -28,8 +28,11 @@ pub(crate) async fn stats(call: Call) -> Result<Reply> {
     if stream {
         return Ok(each_second(call.host, first));
     }
-    if one_shot || !first.running {
+    if !first.running {
         return Ok(reply::json(&dress::stats::stats(&first, None)));
+    }
+    if one_shot {
+        return Ok(reply::json(&dress::stats::one_shot(&first)));
     }
     tokio::time::sleep(SECOND).await;
     let second = call.host.stats(first.id.as_str()).await?;

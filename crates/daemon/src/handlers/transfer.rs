@@ -137,7 +137,7 @@ pub(crate) async fn save_many(call: Call) -> Result<Reply> {
 
 async fn save(call: Call, names: Vec<String>) -> Result<Reply> {
     let platform = json_platform(call.query.get("platform"))?;
-    Ok(downloaded("application/x-tar", call.host.save(names, platform).await?))
+    downloaded("application/x-tar", call.host.save(names, platform).await?).await
 }
 
 pub(crate) async fn distribution(call: Call) -> Result<Reply> {

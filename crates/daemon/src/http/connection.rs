@@ -4,6 +4,9 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::sync::Arc;
 
+use hyper::Method;
+use hyper::body::Body as _;
+use hyper::header::UPGRADE;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -11,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::body::Body;
 use super::io::Socket;
+use super::line::Lines;
 use super::takeover::{Duplex, Stream, Takeover, TakeoverSender};
 use super::{Exchange, Reply};
 
@@ -27,7 +31,11 @@ where
     R: Future<Output = Reply> + Send,
 {
     let (send, mut takeovers) = mpsc::channel(1);
+    let (stream, next) = Lines::new(stream);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        if is_alone(&request) {
+            next.is_a_line();
+        }
         let (handler, takeover) = (Arc::clone(&handler), TakeoverSender::new(send.clone()));
         Box::pin(async move {
             let (head, body) = request.into_parts();
@@ -61,6 +69,11 @@ where
         End::Served(Err(error)) => tracing::debug!(%error, "a connection failed"),
         End::Gone => tracing::debug!("a client went away"),
     }
+}
+
+/// Whether nothing belongs to a request but its head: no body, and no raw stream afterwards.
+fn is_alone(request: &hyper::Request<hyper::body::Incoming>) -> bool {
+    *request.method() == Method::GET && request.body().is_end_stream() && !request.headers().contains_key(UPGRADE)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod body;
 mod connection;
 mod io;
+mod line;
 mod takeover;
 pub(crate) mod websocket;
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use droste_model::port::{ContainerPort, PortBinding, PublishedPort};
 use droste_network::{DnsServer, Family, HostNetwork, Namespace, Upstream, Wanted};
 
+use super::connect::may_be_together;
 use super::endpoint::{Place, Routes};
 use super::names::{SandboxNames, dns_names};
 use super::one::Network;
@@ -52,6 +53,7 @@ impl Networks {
     /// A namespace with a place on each network that a container asks for, and its published ports. Blocking.
     pub(crate) fn wire(&self, host: &HostState, settings: &Settings, wish: Wish<'_>) -> Result<Attachment> {
         let networks = self.of_container(wish.record)?;
+        may_be_together(networks.iter().map(|(_, network)| &**network))?;
         if networks.iter().all(|(_, network)| network.record.driver == Driver::Null) {
             return self.isolated();
         }

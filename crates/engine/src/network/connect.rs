@@ -14,6 +14,11 @@ use crate::lifecycle::to_the_end;
 use crate::record::{ContainerRecord, Driver, Membership};
 use crate::sockets;
 
+const NOT_IN_HOST_MODE: &str =
+    "cannot connect container to host network - container must be created in host network mode";
+const PRIVATE_AND_OTHERS: &str =
+    "container cannot be connected to multiple networks with one of the networks in private (none) mode";
+
 impl Host {
     /// Connects a container to a network: at once if it runs, else at its next start.
     pub async fn connect(&self, network: &str, container: &str, request: EndpointRequest) -> Result<()> {
@@ -180,15 +185,23 @@ fn may_join(record: &ContainerRecord, network: &Network) -> Result<()> {
         ));
     }
     if network.record.driver == Driver::Host {
-        return Err(Error::invalid(
-            "cannot connect container to host network - container must be created in host network mode",
-        ));
+        return Err(Error::invalid(NOT_IN_HOST_MODE));
     }
     let private = record.networks.contains_key("none") || network.record.driver == Driver::Null;
     if private && !record.networks.is_empty() && !network.record.config_only {
-        return Err(Error::invalid(
-            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
-        ));
+        return Err(Error::invalid(PRIVATE_AND_OTHERS));
+    }
+    Ok(())
+}
+
+/// Whether a container with a network namespace of its own may start on all of these networks.
+pub(crate) fn may_be_together<'a>(networks: impl Iterator<Item = &'a Network>) -> Result<()> {
+    let drivers: Vec<Driver> = networks.map(|network| network.record.driver).collect();
+    if drivers.contains(&Driver::Host) {
+        return Err(Error::invalid(NOT_IN_HOST_MODE));
+    }
+    if drivers.len() > 1 && drivers.contains(&Driver::Null) {
+        return Err(Error::invalid(PRIVATE_AND_OTHERS));
     }
     Ok(())
 }
