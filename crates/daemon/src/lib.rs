@@ -43,6 +43,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return fail(&error),
     };
     if options.validate {
+        // Nothing else that is read later comes from the configuration alone.
+        if let Some(Err(error)) = options.tls.as_ref().map(tls::acceptor) {
+            return fail(&error);
+        }
         println!("configuration OK");
         return ExitCode::SUCCESS;
     }

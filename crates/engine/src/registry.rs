@@ -109,6 +109,7 @@ fn registry_settings(settings: &Settings, of_machine: bool) -> RegistrySettings 
         uploads: settings.max_concurrent_uploads,
         client_certificates: of_machine,
         proxies: proxies_of(settings, of_machine),
+        attempts: settings.registry.attempts.unwrap_or(default.attempts),
         ..default
     }
 }

@@ -116,6 +116,8 @@ pub struct RegistrySettings {
     pub proxies: Proxies,
     /// Folder of certificates by registry, as Docker's certs.d.
     pub certs_dir: Option<PathBuf>,
+    /// How often a transfer whose connection breaks is tried, if not as often as usual.
+    pub attempts: Option<u32>,
 }
 
 impl Default for Settings {

@@ -67,6 +67,7 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("no-proxy", None, "", Text),
     flag("max-concurrent-downloads", None, "max-concurrent-downloads", Text),
     flag("max-concurrent-uploads", None, "max-concurrent-uploads", Text),
+    flag("max-download-attempts", None, "max-download-attempts", Text),
     flag("default-runtime", None, "default-runtime", Text),
     flag("add-runtime", None, "runtimes", List),
     flag("log-driver", None, "log-driver", Text),
@@ -101,6 +102,33 @@ pub(super) const FLAGS: &[Flag] = &[
     flag("builder", None, "builder", Ignored(OWN)),
     flag("exec-opt", None, "exec-opts", Ignored("means nothing: cgroups are Droste's own")),
     flag("oom-score-adjust", None, "oom-score-adjust", Ignored(OWN)),
+    flag("storage-opt", None, "storage-opts", Ignored(OWN)),
+    flag("cdi-spec-dir", None, "cdi-spec-dirs", Ignored(OWN)),
+    flag("containerd-plugins-namespace", None, "containerd-plugin-namespace", Ignored(OWN)),
+    flag("cri-containerd", None, "cri-containerd", Ignored(OWN)),
+    flag("add-host", None, "add-host", Ignored("means nothing: there are no builds")),
+    flag("network-control-plane-mtu", None, "network-control-plane-mtu", Ignored(OWN)),
+    flag("node-generic-resource", None, "node-generic-resources", Ignored(OWN)),
+    flag("rootless", None, "rootless", Refused("the daemon must be root")),
+    flag("bip6", None, "bip6", Refused("default bridges have IPv4 addresses")),
+    flag("fixed-cidr-v6", None, "fixed-cidr-v6", Refused("default bridges have IPv4 addresses")),
+    flag("default-gateway", None, "default-gateway", Refused("--bip chooses the default bridge's gateway")),
+    flag("default-gateway-v6", None, "default-gateway-v6", Refused("default bridges have IPv4 addresses")),
+    flag("default-network-opt", None, "default-network-opts", Refused("give options to 'droste network create'")),
+    flag("allow-direct-routing", None, "allow-direct-routing", Refused("publish the ports that others may reach")),
+    flag(
+        "ip-forward-no-drop",
+        None,
+        "ip-forward-no-drop",
+        Refused("switch the kernel's forwarding on before the daemon does"),
+    ),
+    flag("ip", None, "ip", Refused("name the address where ports are published, -p ADDRESS:PORT:PORT")),
+    flag("host-gateway-ip", None, "host-gateway-ips", Refused("name the address, --add-host NAME:ADDRESS")),
+    flag("default-shm-size", None, "default-shm-size", Refused("give containers --shm-size")),
+    flag("default-ipc-mode", None, "default-ipc-mode", Refused("give containers --ipc")),
+    flag("default-cgroupns-mode", None, "default-cgroupns-mode", Refused("give containers --cgroupns")),
+    flag("cpu-rt-period", None, "cpu-rt-period", Refused("Droste gives no realtime budgets")),
+    flag("cpu-rt-runtime", None, "cpu-rt-runtime", Refused("Droste gives no realtime budgets")),
     flag("bridge", Some('b'), "bridge", Refused("use --bip to choose the default bridge's addresses")),
     flag("fixed-cidr", None, "fixed-cidr", Refused("use --bip with a smaller subnet")),
     flag("ipv6", None, "ipv6", Refused("default bridges have IPv4 addresses")),
@@ -154,6 +182,10 @@ fn is_bool(name: &str) -> bool {
         "ip-masq",
         "experimental",
         "raw-logs",
+        "cri-containerd",
+        "rootless",
+        "allow-direct-routing",
+        "ip-forward-no-drop",
         "ipv6",
         "selinux-enabled",
     ]
@@ -209,7 +241,7 @@ Serve Docker's API on this machine.
       --insecure-registry, --registry-mirror
       --http-proxy, --https-proxy URL, --no-proxy LIST
                                       Proxies for pulls and pushes (default HTTP_PROXY and so on)
-      --max-concurrent-downloads, --max-concurrent-uploads N
+      --max-concurrent-downloads, --max-concurrent-uploads, --max-download-attempts N
       --add-runtime NAME=PATH         An OCI runtime; --default-runtime NAME
       --log-driver, --log-opt         Log of containers that say nothing about it
       --dns, --dns-opt, --dns-search

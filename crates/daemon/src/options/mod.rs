@@ -1,6 +1,7 @@
 //! The daemon's options: dockerd's flags and configuration file, and a few of Droste's own.
 
 mod address;
+mod checks;
 mod file;
 mod flags;
 mod values;
@@ -228,6 +229,8 @@ mod tests {
         assert!(matches!(options(&["serve"]), Err(OptionError::Argument(_))));
         assert!(matches!(options(&["--userns-remap", "default"]), Err(OptionError::Absent { .. })));
         assert!(matches!(options(&["--bip", "x"]), Err(OptionError::Value { .. })));
+        assert!(matches!(options(&["--default-runtime", "crun"]), Err(OptionError::Value { .. })));
+        assert!(options(&["--default-runtime", "crun", "--add-runtime", "crun=/usr/bin/crun"]).is_ok());
         assert!(matches!(options(&["--log-level", "loud"]), Err(OptionError::Value { .. })));
         assert!(matches!(options(&["--config-file", "/does/not/exist"]), Err(OptionError::File { .. })));
         assert_eq!(
@@ -235,6 +238,22 @@ mod tests {
             "unable to configure the daemon with file FILE: the following directives don't match any configuration option: nope"
         );
         assert!(with_file("{", &[]).unwrap_err().contains("invalid JSON"));
+    }
+
+    #[test]
+    fn every_option_of_dockerd_has_an_answer() {
+        // What Droste does not have is refused with a way out, or has no effect that anybody could miss.
+        let ignored = with_file(
+            r#"{"storage-opts":["overlay2.override_kernel_check=true"],"cdi-spec-dirs":["/etc/cdi"],
+                "network-control-plane-mtu":1400,"max-download-attempts":3,"max-concurrent-uploads":0}"#,
+            &["--cri-containerd"],
+        )
+        .unwrap();
+        assert_eq!((ignored.notes.len(), ignored.settings.registry.attempts), (4, Some(3)));
+        assert_eq!(ignored.settings.max_concurrent_uploads, Settings::default().max_concurrent_uploads);
+        let refused = with_file(r#"{"default-shm-size":"1g"}"#, &[]).unwrap_err();
+        assert!(refused.ends_with("is not part of this version of Droste: give containers --shm-size"), "{refused}");
+        assert!(with_file(r#"{"default-network-opts":{"bridge":{"a":"b"}}}"#, &[]).is_err());
     }
 
     #[test]

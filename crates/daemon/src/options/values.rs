@@ -1,10 +1,8 @@
 //! Options by flag name, wherever they were given, and what they mean.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use droste_engine::{Proxies, RegistrySettings, SecurityDefaults, Settings};
 use droste_model::container::{LogConfig, Ulimit};
@@ -13,8 +11,11 @@ use tracing::Level;
 
 use super::address::Address;
 use super::flags::{FLAGS, Kind};
-use super::{DEFAULT_PIDFILE, DEFAULT_SOCKET, OptionError, Options, Tls};
+use super::{DEFAULT_PIDFILE, DEFAULT_SOCKET, OptionError, Options, Tls, checks};
 use crate::log;
+
+/// Runtimes that are there without being configured: the engine's own, also by Docker's names for the one of this kind.
+const OWN_RUNTIMES: [&str; 4] = ["", "droste", "runc", "io.containerd.runc.v2"];
 
 /// Values by flag name, in their order.
 #[derive(Clone, Debug, Default)]
@@ -66,12 +67,10 @@ impl Values {
         self
     }
 
-    fn parsed<T: FromStr>(&self, flag: &str) -> Result<Option<T>, OptionError>
-    where
-        T::Err: Display,
-    {
-        let read = |text: &str| text.parse().map_err(|error: T::Err| wrong(flag, text, error.to_string()));
-        self.last(flag).map(read).transpose()
+    /// How many transfers of a kind run at once, if that is said.
+    fn transfers(&self, flag: &str, default: usize) -> Result<usize, OptionError> {
+        let given = checks::number(flag, self.last(flag))?;
+        Ok(given.and_then(|number| usize::try_from(number).ok()).unwrap_or(default))
     }
 
     fn flag(&self, name: &str, default: bool) -> Result<bool, OptionError> {
@@ -146,39 +145,47 @@ impl Values {
         let default = Settings::default();
         let all = |flag: &'static str| self.list(flag).into_iter().map(move |text| (flag, text));
         let parent_images = self.list("parent-image");
+        let runtimes = all("add-runtime").map(|(_, text)| runtime(&text)).collect::<Result<_, _>>()?;
         Ok(Settings {
             data_root: self.last("data-root").map_or(default.data_root, PathBuf::from),
             exec_root: self.last("exec-root").map_or(default.exec_root, PathBuf::from),
             bridge_ip: self.last("bip").map(|text| network("bip", text)).transpose()?,
-            mtu: self.parsed::<u32>("mtu")?.filter(|mtu| *mtu != 0),
+            mtu: checks::number("mtu", self.last("mtu"))?,
             icc: self.flag("icc", true)?,
             address_pools: all("default-address-pool").map(|(_, text)| pool(&text)).collect::<Result<_, _>>()?,
             default_ulimits: all("default-ulimit").map(|(_, text)| ulimit(&text)).collect::<Result<_, _>>()?,
             log: self.log(default.log)?,
-            runtimes: all("add-runtime").map(|(_, text)| runtime(&text)).collect::<Result<_, _>>()?,
-            default_runtime: self.last("default-runtime").unwrap_or_default().to_owned(),
+            default_runtime: self.default_runtime(&runtimes)?.to_owned(),
+            runtimes,
             init: self.flag("init", false)?,
             security: self.security()?,
-            dns: self.list("dns"),
+            dns: checks::dns(self.list("dns"))?,
             dns_search: self.list("dns-search"),
             dns_options: self.list("dns-opt"),
-            labels: self.list("label"),
+            labels: checks::labels(self.list("label"))?,
             debug,
             registry: RegistrySettings {
-                mirrors: self.list("registry-mirror"),
+                mirrors: checks::mirrors(self.list("registry-mirror"))?,
                 insecure: self.list("insecure-registry"),
                 proxies: self.proxies()?,
+                attempts: checks::number("max-download-attempts", self.last("max-download-attempts"))?,
                 ..default.registry
             },
-            max_concurrent_downloads: self
-                .parsed("max-concurrent-downloads")?
-                .unwrap_or(default.max_concurrent_downloads),
-            max_concurrent_uploads: self.parsed("max-concurrent-uploads")?.unwrap_or(default.max_concurrent_uploads),
+            max_concurrent_downloads: self.transfers("max-concurrent-downloads", default.max_concurrent_downloads)?,
+            max_concurrent_uploads: self.transfers("max-concurrent-uploads", default.max_concurrent_uploads)?,
             default_grant: self.default_grant()?,
             parent_images: if parent_images.is_empty() { default.parent_images } else { parent_images },
             cgroup_parent: self.last("cgroup-parent").map_or(default.cgroup_parent, str::to_owned),
             ..default
         })
+    }
+
+    fn default_runtime(&self, runtimes: &BTreeMap<String, PathBuf>) -> Result<&str, OptionError> {
+        let name = self.last("default-runtime").unwrap_or_default();
+        if !OWN_RUNTIMES.contains(&name) && !runtimes.contains_key(name) {
+            return Err(wrong("default-runtime", name, "it is not among the runtimes of --add-runtime"));
+        }
+        Ok(name)
     }
 
     fn security(&self) -> Result<SecurityDefaults, OptionError> {
