@@ -11,7 +11,7 @@ use crate::flags::{self, Flag, Parsed};
 use crate::help;
 use crate::net::client::Client;
 use crate::net::endpoint::Endpoint;
-use crate::plugin;
+use crate::{plugin, podman};
 
 /// How many arguments a command takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +69,8 @@ pub(crate) struct Globals {
     pub(crate) tlskey: Option<String>,
     pub(crate) debug: bool,
     pub(crate) at: Option<String>,
+    /// Whether the program was called by podman's name.
+    pub(crate) podman: bool,
 }
 
 /// The global flags.
@@ -170,8 +172,8 @@ impl App {
 }
 
 /// Runs the client with the words after the program's name, and returns the exit code.
-pub(crate) fn run(args: &[String]) -> u8 {
-    match dispatch(args) {
+pub(crate) fn run(args: &[String], podman: bool) -> u8 {
+    match dispatch(args, podman) {
         Ok(code) => code,
         Err(error) if error.is_broken_pipe() => 1,
         Err(error) => {
@@ -184,7 +186,7 @@ pub(crate) fn run(args: &[String]) -> u8 {
     }
 }
 
-fn dispatch(args: &[String]) -> Result<u8> {
+fn dispatch(args: &[String], podman: bool) -> Result<u8> {
     let table = flags::table(GLOBAL_FLAGS);
     let parsed = flags::parse(&table, args, false).map_err(|why| {
         CliError::status(
@@ -192,10 +194,10 @@ fn dispatch(args: &[String]) -> Result<u8> {
             format!("{why}\n\nUsage:  droste [OPTIONS] COMMAND [ARG...]\n\nRun 'droste --help' for more information"),
         )
     })?;
-    let globals = globals(&parsed)?;
+    let globals = Globals { podman, ..globals(&parsed)? };
     let mut app = App::new(globals);
     if parsed.on("version") {
-        println!("Docker version 28.5.2, build droste-{}", env!("CARGO_PKG_VERSION"));
+        println!("{}", if podman { podman::version() } else { version() });
         return Ok(0);
     }
     let words = &parsed.args;
@@ -212,6 +214,11 @@ fn dispatch(args: &[String]) -> Result<u8> {
         Some("__complete") => crate::complete::answer(&app, &words[1..]),
         Some(_) => command(&mut app, words, args),
     }
+}
+
+/// What `--version` prints.
+fn version() -> String {
+    format!("Docker version 28.5.2, build droste-{}", env!("CARGO_PKG_VERSION"))
 }
 
 fn globals(parsed: &Parsed) -> Result<Globals> {
@@ -236,12 +243,16 @@ fn globals(parsed: &Parsed) -> Result<Globals> {
         tlskey: text("tlskey"),
         debug: parsed.on("debug"),
         at: text("at"),
+        podman: false,
     })
 }
 
 fn command(app: &mut App, words: &[String], all: &[String]) -> Result<u8> {
     if words.first().is_some_and(|word| word == "builder") && plugin::find(app, "builder").is_some() {
         return plugin::run(app, "builder", words, all);
+    }
+    if app.globals.podman && words.first().is_some_and(|word| word == "pod") {
+        return podman::pod(&words[1..]);
     }
     match find(words) {
         Found::Command(command, path, used) => {
@@ -295,7 +306,8 @@ fn invoke(app: &App, command: &'static Command, args: &[String]) -> Result<u8> {
     if command.flags == RAW {
         return (command.run)(app, &Parsed::of_words(args));
     }
-    let table: Vec<Flag> = flags::table(command.flags);
+    let others = if app.globals.podman { podman::flags(command) } else { "" };
+    let table: Vec<Flag> = [flags::table(others), flags::table(command.flags)].concat();
     let parsed = flags::parse(&table, args, command.interspersed)
         .map_err(|why| CliError::status(125, format!("{why}\n\n{}", usage(&app.path, command, "Run"))))?;
     if parsed.help {
@@ -303,7 +315,7 @@ fn invoke(app: &App, command: &'static Command, args: &[String]) -> Result<u8> {
         return Ok(0);
     }
     check_arity(&app.path, command, parsed.args.len())?;
-    (command.run)(app, &parsed)
+    if app.globals.podman { podman::run(app, command, parsed) } else { (command.run)(app, &parsed) }
 }
 
 fn usage(path: &str, command: &Command, verb: &str) -> String {

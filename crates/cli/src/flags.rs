@@ -118,6 +118,15 @@ impl Parsed {
         self.get(name).and_then(|v| values::parse_int(v).ok())
     }
 
+    /// Puts values in the place of those given; without any, the flag is as if not given.
+    pub(crate) fn replace(&mut self, name: &'static str, values: Vec<String>) {
+        if values.is_empty() {
+            self.values.remove(name);
+        } else {
+            self.values.insert(name, values);
+        }
+    }
+
     /// Sets a flag as if it had been given.
     pub(crate) fn set(&mut self, name: &'static str, value: impl Into<String>) {
         self.values.entry(name).or_default().push(value.into());

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1).peekable();
+    let mut args = std::env::args_os().peekable();
+    let program = args.next().unwrap_or_default();
     match args.peek().and_then(|word| word.to_str()) {
         Some("daemon") => droste_daemon::main(args.skip(1)),
         Some(droste_cli::DETACH) => {
@@ -11,6 +12,6 @@ fn main() -> ExitCode {
             let _ = rustix::process::setsid();
             droste_daemon::main(args.skip(1))
         }
-        _ => ExitCode::from(droste_cli::run(args)),
+        _ => ExitCode::from(droste_cli::run(&program, args)),
     }
 }

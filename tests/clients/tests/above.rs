@@ -112,18 +112,18 @@ const ANSWERED: &str = "\
 /// A day's work on the host: each ends well. `I` is an image, `D` a folder.
 const DAY: &str = "\
     version | info | system info | system df | events --until 0s | system events --until 0s | images | image ls | \
-    tag I other | image tag I third | history I | image history I | image inspect I | inspect I | save -o D/image \
+    tag I other | image tag I third | history I | image history I | image inspect I | image exists I | inspect I | save -o D/image \
     other | image save -o D/saved third | rmi other | image rm third | load -i D/image | image load -i D/saved | \
     create --name c1 I sh -c 'while :; do sleep 1000; done' | container create --name c2 I true | start c1 | \
-    container start c2 | ps | container ls | inspect c1 | container inspect c1 | exec c1 true | container exec c1 \
+    container start c2 | ps | container ls | inspect c1 | container inspect c1 | container exists c1 | exec c1 true | container exec c1 \
     true | logs c1 | container logs c1 | top c1 | container top c1 | stats --no-stream c1 | container stats \
     --no-stream c1 | port c1 | container port c1 | diff c1 | container diff c1 | pause c1 | unpause c1 | container \
     pause c1 | container unpause c1 | update --memory 64m --memory-swap 64m c1 | container update --memory 65m \
     --memory-swap 65m c1 | rename c2 c3 | container rename c3 c2 | cp D/image c1:/ | container cp c1:/etc/passwd \
     D/ | export -o D/c1 c1 | container export -o D/c1 c1 | commit c1 made | container commit c1 made:2 | import \
     D/c1 got | image import D/c1 got:2 | wait c2 | container wait c2 | restart -t 0 c1 | container restart -t 0 c1 \
-    | network create n | network ls | network inspect n | network connect n c1 | network disconnect n c1 | network \
-    rm n | network prune -f | volume create v1 | volume ls | volume inspect v1 | volume rm v1 | volume prune -f | \
+    | network create n | network ls | network exists n | network inspect n | network connect n c1 | network disconnect n c1 | network \
+    rm n | network prune -f | volume create v1 | volume ls | volume exists v1 | volume inspect v1 | volume rm v1 | volume prune -f | \
     run --rm I true | container run --rm -i I cat | host ls | tree | stop -t 0 c1 | start -a c2 | container start -i c2 | \
     kill c4 | container kill c5 | attach c6 | container attach c7 | container stop -t 0 c1 | rm c2 | container rm \
     c1 | container prune -f | image prune -f | builder prune -f | system prune -f";

@@ -116,7 +116,7 @@ fn search(app: &App, flags: &Parsed, name: &str) -> Result<Vec<u8>> {
     Err(CliError::new(format!("Error: No such object: {name}")))
 }
 
-fn fetch(app: &App, flags: &Parsed, kind: &str, name: &str) -> Result<Vec<u8>> {
+pub(super) fn fetch(app: &App, flags: &Parsed, kind: &str, name: &str) -> Result<Vec<u8>> {
     if name.is_empty() {
         return Err(CliError::new(format!("Error response from daemon: No such {kind}: ")));
     }

@@ -1,8 +1,9 @@
 //! The commands, and the tree that they hang in. A command is a value; adding one is adding it to its file's table.
 
 mod absent;
-mod container;
+pub(crate) mod container;
 mod context;
+pub(crate) mod exists;
 mod host;
 mod image;
 mod inspect;
@@ -58,6 +59,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
         host::COMMANDS,
         image::COMMANDS,
         inspect::COMMANDS,
+        exists::COMMANDS,
         network::COMMANDS,
         volume::COMMANDS,
         system::COMMANDS,

@@ -123,7 +123,9 @@ pub(crate) fn healthcheck(flags: &Parsed) -> Result<Option<Value>> {
         return Ok(None);
     }
     let mut check = Map::new();
-    if let Some(command) = flags.get("health-cmd").filter(|c| !c.is_empty()) {
+    if flags.given("health-test") {
+        check.insert("Test".to_owned(), json!(flags.all("health-test")));
+    } else if let Some(command) = flags.get("health-cmd").filter(|c| !c.is_empty()) {
         check.insert("Test".to_owned(), json!(["CMD-SHELL", command]));
     }
     for (flag, field) in [

@@ -19,6 +19,11 @@ pub(crate) trait Row {
     /// The text of a field of `FIELDS`.
     fn field(&self, name: &str) -> String;
 
+    /// The same in a template; fields are texts there, too, unless they can be looked into.
+    fn value(&self, name: &str) -> Val {
+        Val::text(self.field(name))
+    }
+
     /// The same as JSON; most fields are texts there too.
     fn json_value(&self, name: &str) -> Value {
         Value::String(self.field(name))
@@ -44,7 +49,7 @@ impl<R: Row> View for RowView<R> {
             return self.0.label(&wanted).map(|text| Ok(Val::text(text)));
         }
         R::FIELDS.iter().find(|(known, _)| *known == name && self.0.has(known))?;
-        Some(Ok(Val::text(self.0.field(name))))
+        Some(Ok(self.0.value(name)))
     }
 
     fn type_name(&self) -> &str {

@@ -12,6 +12,7 @@ use crate::net::client::{Query, Request, no_levels};
 use crate::output::human::{ago, ellipsis, short_id, size3};
 use crate::output::list::{self, Format, Row, labels};
 use crate::output::time;
+use crate::template::Val;
 
 pub(super) const FLAGS: &str = "
     a all bool Show all containers (the default shows those that run)
@@ -46,6 +47,9 @@ pub(crate) struct Summary {
     pub(crate) host: Option<String>,
     #[serde(skip)]
     pub(crate) truncate: bool,
+    /// Whether labels are pairs in a template, as podman's are, and not one text.
+    #[serde(skip)]
+    pairs: bool,
 }
 
 /// One published or exposed port.
@@ -94,7 +98,8 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
         "raw" => Format::Lines(RAW.to_owned()),
         given => Format::read(given, app.config.str("psFormat"), &table),
     };
-    list::check(Summary { host: levels.then(String::new), ..Summary::default() }, &format)?;
+    let pairs = app.globals.podman;
+    list::check(Summary { host: levels.then(String::new), pairs, ..Summary::default() }, &format)?;
     let last = if flags.on("latest") { 1 } else { flags.int("last").unwrap_or(-1) };
     let path = Query::new()
         .flag("all", flags.on("all") || last > 0)
@@ -107,7 +112,7 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
     let mut all: Vec<Summary> = serde_json::from_slice(&bytes)
         .map_err(|e| crate::error::CliError::new(format!("the daemon's answer could not be read: {e}")))?;
     let truncate = !flags.on("no-trunc");
-    all.iter_mut().for_each(|c| c.truncate = truncate);
+    all.iter_mut().for_each(|c| (c.truncate, c.pairs) = (truncate, pairs));
     list::write(all, &format)?;
     Ok(0)
 }
@@ -156,6 +161,14 @@ impl Row for Summary {
             "LocalVolumes" => self.mounts.iter().flatten().filter(|m| m.driver == "local").count().to_string(),
             "Networks" => self.networks(),
             _ => String::new(),
+        }
+    }
+
+    fn value(&self, name: &str) -> Val {
+        if name == "Labels" && self.pairs {
+            Val::Json(serde_json::json!(self.labels.as_ref().unwrap_or(&BTreeMap::new())))
+        } else {
+            Val::text(self.field(name))
         }
     }
 
