@@ -10,7 +10,7 @@ use droste_model::limit::{Limits, Resource};
 
 use crate::admit::{Admitted, NewContainer};
 use crate::container::Container;
-use crate::engine::new_identity;
+use crate::engine::{Engine, new_identity};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::limits::Place;
@@ -23,12 +23,13 @@ pub(crate) async fn make(host: &Host, admitted: Admitted<NewContainer>) -> Resul
     let NewContainer { record, image, mounted, name, place, limits } = admitted.into_inner();
     let engine = &host.engine;
     let folder = engine.container_dir(&record.id);
-    let (images, pinned) = (engine.images.clone(), image.clone());
+    let (owned, pinned) = (Arc::clone(engine), image.clone());
+    let counted_on = if record.is_host() { HostId::Container(record.id.clone()) } else { record.host.clone() };
     let made = tokio::task::spawn_blocking(move || {
-        images.prepare_root(pinned.as_ref(), &folder).inspect_err(|_| remove_folder(&images, &folder))
+        make_folder(&owned, pinned.as_ref(), &folder, &counted_on)
+            .inspect_err(|_| remove_folder(&owned.images, &folder))
     });
-    let failed = |error: &dyn std::fmt::Display| Error::hidden("the container's directory could not be made", error);
-    made.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+    made.await.map_err(|error| not_made(&error))??;
     let id = record.id.clone();
     match furnish(host, Furnishing { record, image, mounted, place, limits }).await {
         Ok(container) => {
@@ -42,6 +43,16 @@ pub(crate) async fn make(host: &Host, admitted: Admitted<NewContainer>) -> Resul
             Err(error)
         }
     }
+}
+
+fn make_folder(engine: &Engine, image: Option<&Image>, folder: &Path, counted_on: &HostId) -> Result<()> {
+    let root = engine.images.prepare_root(image, folder).map_err(|error| not_made(&error))?;
+    [&root.upper, &root.work].into_iter().for_each(|directory| engine.quotas.adopt(counted_on, directory));
+    Ok(())
+}
+
+fn not_made(error: &dyn std::fmt::Display) -> Error {
+    Error::hidden("the container's directory could not be made", error)
 }
 
 fn remove_folder(images: &Store, folder: &Path) {

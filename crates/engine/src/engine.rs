@@ -24,7 +24,7 @@ use crate::record::{ContainerRecord, HostRecord, NetworkRecord, TagRecord, Volum
 use crate::settings::Settings;
 use crate::store::{Change, Key, Records, Store, StoreError};
 use crate::tags::Tags;
-use crate::usage::Growth;
+use crate::usage::{Growth, Quotas};
 use crate::volumes::Volumes;
 
 /// A listening socket for the daemon to serve, or to serve no more.
@@ -50,6 +50,8 @@ pub struct Engine {
     pub(crate) collecting: RwLock<()>,
     /// How far the data root's file system has grown.
     pub(crate) growth: Growth,
+    /// Those of that file system.
+    pub(crate) quotas: Quotas,
     pub(crate) volumes: Volumes,
     pub(crate) runtime: Runtime,
     pub(crate) cgroups: Cgroups,
@@ -93,6 +95,7 @@ impl Engine {
             images,
             collecting: RwLock::default(),
             growth: Growth::default(),
+            quotas: Quotas::of(&settings.data_root),
             volumes: Volumes::new(settings.data_root.join("volumes")),
             runtime,
             cgroups,
@@ -194,6 +197,7 @@ impl Engine {
     pub(crate) fn remove_host(&self, id: &ContainerId) -> Option<Arc<HostState>> {
         let host = lock(&self.hosts).remove(id)?;
         host.account.close();
+        self.quotas.forget(&host);
         Some(host)
     }
 

@@ -104,6 +104,12 @@ impl Place {
     pub(crate) fn is(&self, resource: Resource) -> bool {
         self.resource == resource
     }
+
+    /// Takes more or less from now on, whatever the limit is.
+    pub(crate) fn resize(&mut self, amount: u64) {
+        self.account.change(self.resource, self.amount, amount);
+        self.amount = amount;
+    }
 }
 
 impl Drop for Place {
@@ -232,13 +238,17 @@ impl Account {
         Place { account: Arc::clone(self), resource, amount }
     }
 
-    /// What was taken on a host that is closed was given back then.
     fn give_back(&self, resource: Resource, amount: u64) {
+        self.change(resource, amount, 0);
+    }
+
+    /// What was taken on a host that is closed was given back then.
+    fn change(&self, resource: Resource, before: u64, now: u64) {
         let _all = lock(&self.ledger.turn);
         for account in self.with_those_above() {
             let mut state = lock(&account.state);
             let used = &mut state.used[index(resource)];
-            *used = used.saturating_sub(amount);
+            *used = used.saturating_sub(before) + now;
             if state.closed {
                 break;
             }

@@ -2,7 +2,7 @@
 //! by one. That none is left out is checked against what each program lists.
 
 use droste_test_host::Machine;
-use droste_test_host::programs::{Program, build, with_libraries};
+use droste_test_host::programs::{self, Program, build};
 use droste_test_support::image;
 
 /// OCI runtimes that the runtime's tests use, by the Debian packages' names.
@@ -18,25 +18,13 @@ fn add(machine: &mut Machine, programs: &[Program]) {
     machine.guest().file("root/tests/list", 0o644, list.as_bytes());
 }
 
-fn add_runtimes(machine: &mut Machine) {
-    for runtime in RUNTIMES {
-        for (at, path) in with_libraries(runtime).iter().enumerate() {
-            let bytes = std::fs::read(path).expect("a file that ldd names");
-            let path = path.display().to_string();
-            // The guest's PATH is short, the loader's and the libraries' paths are as they are here.
-            let place = if at == 0 { format!("bin/{runtime}") } else { path.trim_start_matches('/').to_owned() };
-            machine.guest().file(&place, 0o755, &bytes);
-        }
-    }
-}
-
 #[test]
 fn the_crates_tests_on_pure_cgroup_v2() {
     let mut programs = build(&["droste-cgroup", "droste-runtime", "droste-engine"], "*");
     programs.extend(build(&["droste-test-host"], "unified"));
     let mut machine = Machine::new(&image::busybox(), include_str!("guest.sh"));
     add(&mut machine, &programs);
-    add_runtimes(&mut machine);
+    RUNTIMES.iter().for_each(|runtime| programs::add(machine.guest(), runtime, runtime));
     let report = machine.boot();
     let names: Vec<String> = programs.iter().flat_map(|program| program.tests.iter().map(|test| format!("{} {test}", program.name))).collect();
     report.assert_all_ok(names.iter().map(String::as_str));

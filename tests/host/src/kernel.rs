@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::Initramfs;
 
 /// Modules that the guest may load, as folders or files below `kernel/`.
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 19] = [
     "net/netfilter",
     "net/ipv4",
     "net/ipv6",
@@ -16,6 +16,12 @@ const MODULES: [&str; 13] = [
     "net/llc",
     "drivers/net/veth.ko",
     "fs/overlayfs",
+    "fs/ext4",
+    "fs/jbd2",
+    "fs/mbcache.ko",
+    "fs/quota/quota_tree.ko",
+    "fs/quota/quota_v2.ko",
+    "drivers/block/loop.ko",
     "drivers/block/null_blk",
     "fs/configfs",
     "block",

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::Initramfs;
 use crate::kernel::{target_dir, workspace};
 
 /// One test program.
@@ -57,10 +58,15 @@ fn tests_in(program: &Path) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
 }
 
-/// The files that a dynamic program of this machine's needs, itself first, as `ldd` names them.
-pub fn with_libraries(program: &str) -> Vec<PathBuf> {
-    let script = "set -e; path=$(command -v \"$1\"); echo \"$path\"; ldd \"$path\" | grep -o '/[^ ]*'";
+/// Gives a guest a program of this machine's as `bin/NAME`, with the libraries that `ldd` names where they are here.
+pub fn add(guest: &mut Initramfs, name: &str, program: &str) {
+    let script = "set -e; path=$(command -v \"$1\"); echo \"$path\"; ! found=$(ldd \"$path\") || grep -o '/[^ ]*' <<<\"$found\"";
     let run = Command::new("bash").args(["-c", script, "bash", program]).output().expect("bash runs");
-    assert!(run.status.success(), "Debian's package {program} is missing (scripts/setup test)");
-    String::from_utf8_lossy(&run.stdout).lines().map(PathBuf::from).collect()
+    assert!(run.status.success(), "the program {program} is missing (scripts/setup test)");
+    for (at, path) in String::from_utf8_lossy(&run.stdout).lines().enumerate() {
+        let bytes = std::fs::read(path).expect("a file that ldd names");
+        // The guest's PATH is short; the loader's and the libraries' paths are as they are here.
+        let place = if at == 0 { format!("bin/{name}") } else { path.trim_start_matches('/').to_owned() };
+        guest.file(&place, 0o755, &bytes);
+    }
 }

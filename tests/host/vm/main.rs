@@ -1,7 +1,10 @@
 //! Pure cgroup v2, which most users have, as they meet it: the static `droste` as daemon and client, with an image, on
-//! Debian's kernel. `guest.sh` prints one `ok` or `not ok` line for each case.
+//! Debian's kernel. `guest.sh` and `quota.sh` print one `ok` or `not ok` line for each case.
+
+use std::process::Command;
 
 use droste_test_host::Machine;
+use droste_test_host::programs;
 use droste_test_support::engine::droste_program;
 use droste_test_support::image;
 
@@ -13,4 +16,27 @@ fn pure_cgroup_v2() {
     let rootfs = image::rootfs().file("bin/docker", 0o755, &droste).finish();
     machine.guest().file("image.tar", 0o644, &rootfs);
     machine.boot().assert_all_ok([]);
+}
+
+/// How large the file system is that has quotas.
+const SPACE: u64 = 96 << 20;
+
+/// An ext4 with project quotas.
+fn file_system() -> Vec<u8> {
+    let file = tempfile::NamedTempFile::new_in("/var/tmp").expect("a file in /var/tmp");
+    file.as_file().set_len(SPACE).expect("a sparse file");
+    let made = Command::new("mkfs.ext4").args(["-q", "-O", "project,quota"]).arg(file.path()).output();
+    let made = made.expect("Debian's package e2fsprogs is missing (scripts/setup test)");
+    assert!(made.status.success(), "mkfs.ext4: {}", String::from_utf8_lossy(&made.stderr));
+    std::fs::read(file.path()).expect("the file system")
+}
+
+#[test]
+fn project_quotas() {
+    let droste = droste_program();
+    let mut machine = Machine::new(&image::busybox(), include_str!("quota.sh"));
+    programs::add(machine.guest(), "droste", droste.to_str().expect("a path of letters"));
+    machine.guest().file("image.tar", 0o644, &image::rootfs().finish());
+    machine.guest().file("data.img", 0o644, &file_system());
+    machine.boot().assert_all_ok(["quotas are found", "removal"]);
 }

@@ -10,6 +10,7 @@
 //! from the limit at once. Whoever has gone on writing past the limit is ended.
 
 mod images;
+mod quota;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ use droste_model::id::ContainerId;
 use droste_model::limit::Resource;
 use droste_model::name::VolumeName;
 
+pub(crate) use self::quota::Quotas;
+use self::quota::Told;
 use self::walk::Tree;
 use crate::container::Container;
 use crate::engine::Engine;
@@ -73,11 +76,13 @@ struct Last {
     /// The latest measuring; `None` before the first.
     latest: Option<Measuring>,
     /// What is held for what the latest found.
-    places: Vec<Place>,
+    places: Option<[Place; 2]>,
     /// What was taken since.
     taken: Vec<Place>,
     /// What the latest measuring found that was within the limit.
     within: Sizes,
+    /// What the kernel knows of it.
+    told: Told,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -127,19 +132,6 @@ impl HostState {
     fn is_unknown(&self) -> bool {
         self.measured.last().latest.is_none() && SPACE.into_iter().any(|resource| self.account.is_set(resource))
     }
-
-    /// Whether it is time: the file system has grown so far that the host may be near its limit.
-    fn is_due(&self, growth: u64) -> bool {
-        let last = self.measured.last();
-        let Some(latest) = last.latest else { return true };
-        if latest.is_resting() {
-            return false;
-        }
-        let least = SPACE.into_iter().filter_map(|resource| self.account.left(resource)).min().unwrap_or(u64::MAX);
-        !last.taken.is_empty()
-            || growth.saturating_sub(latest.growth) >= least / 2
-            || latest.ended.elapsed() >= AT_LEAST && SPACE.into_iter().any(|resource| self.account.is_set(resource))
-    }
 }
 
 /// What is measured.
@@ -166,22 +158,38 @@ impl Engine {
     fn look_at_space(&self, hosts: &[Arc<HostState>], mut before: Option<u64>) -> Option<u64> {
         self.growth.look(&self.settings().data_root, &mut before);
         let growth = self.growth.total();
-        hosts.iter().filter(|host| host.is_due(growth)).for_each(|host| self.measure(host));
+        hosts.iter().filter(|host| self.is_due(host, growth)).for_each(|host| self.measure(host));
+        // What one host has left may depend on others.
+        hosts.iter().for_each(|host| self.quotas.tell(host, &mut host.measured.last().told));
         before
+    }
+
+    /// Whether it is time: the file system has grown so far that the host may be near its limit.
+    fn is_due(&self, host: &HostState, growth: u64) -> bool {
+        let last = host.measured.last();
+        let Some(latest) = last.latest else { return true };
+        if latest.is_resting() {
+            return false;
+        }
+        let least = SPACE.into_iter().filter_map(|resource| host.account.left(resource)).min().unwrap_or(u64::MAX);
+        !last.taken.is_empty()
+            || growth.saturating_sub(latest.growth) >= least / 2
+            || latest.ended.elapsed() >= AT_LEAST && SPACE.into_iter().any(|resource| host.account.is_set(resource))
+            || self.quotas.is_due(host, last.told)
     }
 
     /// Measures a host, and ends those of its containers that go on writing past a limit.
     fn measure(&self, host: &HostState) {
-        let (began, growth) = (Instant::now(), self.growth.total());
+        let (began, growth, before) = (Instant::now(), self.growth.total(), self.quotas.used(host));
         let taken = std::mem::take(&mut host.measured.last().taken);
         let writers = self.writers(host);
         let now = self.sizes(host, &writers);
-        let disk = now.disk() + self.images_of(host);
+        let (took, disk) = ([before, self.quotas.used(host)], now.disk() + self.images_of(host));
         let mut last = host.measured.last();
-        last.places = [(Resource::Disk, disk), (Resource::Logs, now.logs())]
-            .map(|(resource, bytes)| host.account.hold(resource, bytes))
-            .into();
         drop(taken);
+        last.hold(host, [disk, now.logs()]);
+        last.told.measured(now.disk(), took, host.account.limit(Resource::Disk).unwrap_or(u64::MAX), began);
+        self.quotas.tell(host, &mut last.told);
         let ended = Instant::now();
         let is_first = last.latest.replace(Measuring { ended, took: ended - began, growth }).is_none();
         if is_first {
@@ -264,6 +272,12 @@ impl Engine {
 }
 
 impl Last {
+    /// Holds what was found, bytes on disk and of logs.
+    fn hold(&mut self, host: &HostState, found: [u64; 2]) {
+        let places = self.places.get_or_insert_with(|| SPACE.map(|resource| host.account.hold(resource, 0)));
+        places.iter_mut().zip(found).for_each(|(place, bytes)| place.resize(bytes));
+    }
+
     /// Who has written what is too much. What was found is remembered as far as it is within the limit.
     fn judge(&mut self, host: &HostState, writers: &[Arc<Container>], now: Sizes) -> Vec<(Arc<Container>, Resource)> {
         let running = || writers.iter().filter(|container| container.state().running().is_some());

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::path::Arg;
 
 /// How many directories are held open at once, and so how deep the deepest is that is looked into.
-const DEEPEST: usize = 1000;
+const DEEPEST: usize = 500;
 
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 

@@ -196,6 +196,7 @@ impl Engine {
             let name = &volume.record.name;
             make_folder(&engine.volumes.folder(&host.id, name))
                 .map_err(|error| Error::hidden(format!("create {name}: the folder could not be made"), error))?;
+            engine.quotas.adopt(&host.id, &engine.volumes.path(&host.id, name));
             if is_plugins(&volume)
                 && let Err(error) = engine.volumes.make_in_plugin(host, &volume)
             {

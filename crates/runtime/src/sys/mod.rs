@@ -7,6 +7,8 @@ pub mod mount;
 pub mod open;
 pub mod process;
 #[cfg(feature = "daemon")]
+pub mod quota;
+#[cfg(feature = "daemon")]
 pub mod readiness;
 pub mod seccomp;
 pub mod signal;
