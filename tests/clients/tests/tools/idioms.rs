@@ -1,6 +1,9 @@
 //! Habits of people who run the unmodified `docker` in a container with the socket: words that mean the container
 //! itself, sockets that are handed on, and users other than root.
 
+use std::process::Command;
+
+use droste_test_clients::clients;
 use droste_test_support::container::Outcome;
 use droste_test_support::engine::droste_binds;
 use droste_test_support::image::BASE;
@@ -122,6 +125,39 @@ fn use_api_socket_gives_a_host_and_the_clients_settings() {
     let run = format!("docker run --rm --use-api-socket -e IMAGE {TOOLS} sh -ec '{below}'");
     let said = prints(&c, &run);
     assert!(said.contains("registry.example") && said.ends_with("below\n"), "{said}");
+    assert_eq!(prints(&c, "docker ps -aq"), "");
+}
+
+#[test]
+fn use_api_socket_on_the_machine_gives_a_host() {
+    let e = Engine::shared();
+    if is_dockers(e) {
+        return;
+    }
+    image::make(e);
+    let docker = |words: &[&str]| {
+        let mut command = Command::new(clients().join("bin/docker"));
+        let output = command.env("DOCKER_HOST", e.host()).env_remove("DOCKER_CONTEXT").args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let inside = format!("docker ps -q; docker run --rm {BASE} echo below");
+    assert_eq!(docker(&["run", "--rm", "--use-api-socket", TOOLS, "sh", "-ec", &inside]), "below\n");
+}
+
+#[test]
+fn use_api_socket_of_compose_gives_a_host_below() {
+    let e = Engine::shared();
+    if is_dockers(e) {
+        return;
+    }
+    let scratch = e.scratch();
+    let c = agent(e, scratch.path(), &[]);
+    let yaml = format!("services: {{agent: {{image: {TOOLS}, use_api_socket: true}}}}");
+    prints(&c, &format!("mkdir /tmp/p; echo '{yaml}' >/tmp/p/compose.yaml; cd /tmp/p; docker compose up -d"));
+    let inside = "cd /tmp/p; docker compose exec -T agent sh -ec";
+    assert_eq!(prints(&c, &format!("{inside} 'docker ps -q; docker run --rm {BASE} echo below'")), "below\n");
+    prints(&c, "cd /tmp/p; docker compose down -t 0");
     assert_eq!(prints(&c, "docker ps -aq"), "");
 }
 
