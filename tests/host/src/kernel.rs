@@ -7,13 +7,17 @@ use std::process::Command;
 use crate::Initramfs;
 
 /// Modules that the guest may load, as folders or files below `kernel/`.
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 31] = [
     "net/netfilter",
     "net/ipv4",
     "net/ipv6",
     "net/bridge",
     "net/802",
     "net/llc",
+    "net/sctp",
+    "drivers/net/dummy.ko",
+    "drivers/net/ipvlan",
+    "drivers/net/macvlan.ko",
     "drivers/net/veth.ko",
     "fs/overlayfs",
     "fs/ext4",
@@ -22,6 +26,14 @@ const MODULES: [&str; 19] = [
     "fs/quota/quota_tree.ko",
     "fs/quota/quota_v2.ko",
     "drivers/block/loop.ko",
+    "fs/nfs",
+    "fs/nfsd",
+    "fs/nfs_common",
+    "fs/lockd",
+    "fs/fscache",
+    "fs/netfs",
+    "net/dns_resolver",
+    "net/sunrpc",
     "drivers/block/null_blk",
     "fs/configfs",
     "block",

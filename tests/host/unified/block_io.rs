@@ -13,7 +13,7 @@ use crate::engine::{MIB, Own, limited, remove, request, run, sleeper, start};
 const DEVICE: &str = "/dev/nullb0";
 
 /// Loads a module that Debian's kernel has.
-fn load(module: &str) {
+pub(crate) fn load(module: &str) {
     let loaded = Command::new("modprobe").arg(module).status().unwrap();
     assert!(loaded.success(), "{module}");
 }

@@ -10,3 +10,4 @@ mod devices;
 mod life;
 mod limits;
 mod nested;
+mod networks;

@@ -50,6 +50,34 @@ bridge() {
   d rm -f web
 }
 
+# The kernel's own server, told by hand what rpc.mountd would answer: who 127.0.0.1 is, what is exported, and where its
+# root is. It knows version 4 alone, which needs no port mapper.
+serve_nfs() {
+  mkdir -p /export /var/lib/nfs/v4recovery && echo served >/export/file
+  modprobe nfsd && mount -t nfsd nfsd /proc/fs/nfsd || return 1
+  until=2147483647
+  echo "nfsd 127.0.0.1 $until here" >/proc/net/rpc/auth.unix.ip/channel
+  # Flags of linux/nfsd/export.h: NFSEXP_FSID, _NOSUBTREECHECK, _ASYNC and _INSECURE_PORT.
+  echo "here /export $until $((0x2412)) 65534 65534 0" >/proc/net/rpc/nfsd.export/channel
+  echo "here 1 \\x00000000 $until /export" >/proc/net/rpc/nfsd.fh/channel
+  echo "-2 -3 +4" >/proc/fs/nfsd/versions
+  echo 2 >/proc/fs/nfsd/threads && echo Y >/proc/fs/nfsd/v4_end_grace
+}
+nfs() {
+  serve_nfs && d volume create --opt type=nfs --opt o=addr=localhost,vers=4,rw --opt device=:/ far &&
+    eq "$(d run --rm -v far:/far base sh -c 'cat /far/file && echo back >/far/answer && grep -c " /far nfs" /proc/mounts')" "served
+1" && eq "$(cat /export/answer)" back && d volume rm far
+}
+
+# Beside each other below one link of the machine's: they reach each other by name and address.
+beside() {
+  d network create -d "$@" -o parent=below --subnet 10.77.0.0/24 beside &&
+    d run -d --name one --network beside --ip 10.77.0.9 base sleep 100000 &&
+    d run --rm --network beside base ping -c 1 -w 5 one | grep -q 'from 10.77.0.9'
+  code=$?
+  d rm -f one && d network rm beside && return $code
+}
+
 host() {
   d run -d --name host --memory 200m -v /var/run/docker.sock:/var/run/docker.sock base sleep 100000 &&
     eq "$(d exec host docker run --rm base echo nested)" nested &&
@@ -93,6 +121,11 @@ case_ "exec" executed
 case_ "kill" kill_
 case_ "devices" device
 case_ "bridge and port" bridge
+ip link add below type dummy && ip link set below up
+case_ "macvlan" beside macvlan
+case_ "ipvlan" beside ipvlan
+case_ "ipvlan of layer 3" beside ipvlan -o ipvlan_mode=l3
+case_ "a volume of NFS" nfs
 case_ "a nested host" host
 case_ "nested group below the host's" below
 case_ "the host's limit holds for the sum" bounded
