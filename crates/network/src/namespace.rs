@@ -16,6 +16,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 use crate::error::{NetworkError, Result};
 use crate::link;
 use crate::netlink::Socket;
+use crate::nft;
 
 const OWN: &str = "/proc/thread-self/ns/net";
 
@@ -108,7 +109,7 @@ impl Namespace {
     /// Uses the namespace's nfnetlink socket.
     pub(crate) fn with_filter<T>(&self, work: impl FnOnce(&mut Socket) -> Result<T>) -> Result<T> {
         let mut slot = lock(&self.filter);
-        let open = || self.socket(Socket::filter).map_err(opening("nf_tables"));
+        let open = || self.socket(nft::open).map_err(opening("nf_tables"));
         work(filled(&mut slot, open)?)
     }
 

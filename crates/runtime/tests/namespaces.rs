@@ -329,6 +329,9 @@ async fn the_oom_killer_is_named() {
     let group = Group::new(if v1 { "/sys/fs/cgroup/memory" } else { "/sys/fs/cgroup" });
     let (limit, events) =
         if v1 { ("memory.limit_in_bytes", "memory.oom_control") } else { ("memory.max", "memory.events") };
+    if !v1 {
+        fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory").unwrap();
+    }
     fs::write(group.0.join(limit), "16777216").unwrap();
     let mut plan = place.plan(&["dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"]);
     if v1 {

@@ -162,7 +162,7 @@ impl Report {
         let lines = self.lines.iter().map(String::as_str);
         lines
             .filter(|line| {
-                shown = line.starts_with("not ok") || shown && line.starts_with("# ") && !line.starts_with("# begin");
+                shown = line.starts_with("not ok") || shown && line.starts_with('#') && !line.starts_with("# begin");
                 shown
             })
             .collect()

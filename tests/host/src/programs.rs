@@ -38,7 +38,10 @@ pub fn build(packages: &[&str], target: &str) -> Vec<Program> {
     let output = cargo.output().unwrap_or_else(|error| panic!("cargo: {error}"));
     assert!(output.status.success(), "the static tests of {packages:?} were not built: {}", output.status);
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    messages.lines().filter_map(|line| program(&serde_json::from_str(line).ok()?)).collect()
+    let mut programs: Vec<Program> = messages.lines().filter_map(|line| program(&serde_json::from_str(line).ok()?)).collect();
+    // Cargo names them as they get ready.
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    programs
 }
 
 /// A test program among cargo's messages.

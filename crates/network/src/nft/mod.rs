@@ -6,8 +6,13 @@
 mod expr;
 mod listing;
 
-use crate::netlink::Message;
+use std::io;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
 use crate::netlink::uapi::*;
+use crate::netlink::{Message, Socket};
 
 pub(crate) use expr::{Expr, Rule};
 pub(crate) use listing::{Chain, chains, elements, generation, rules};
@@ -219,6 +224,25 @@ fn encode_element(message: &mut Message, element: &Element) {
             });
         }
     });
+}
+
+/// How often to ask for nf_tables while its module is being loaded, and how long to wait between.
+const TRIES: usize = 100;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Opens a socket to nf_tables in the calling thread's network namespace.
+///
+/// The kernel has the module loaded when it is first asked for. Somebody else may just be doing that: busybox's
+/// `modprobe` then takes it for loaded, and the kernel finds nobody to answer (`EINVAL`).
+pub(crate) fn open() -> io::Result<Socket> {
+    let mut socket = Socket::filter()?;
+    for _ in 0..TRIES {
+        match generation(&mut socket) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => std::thread::sleep(PAUSE),
+            answered => return answered.map(|_| socket),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel has no nf_tables, and its module was not loaded"))
 }
 
 /// A request to nf_tables in a family.
