@@ -48,8 +48,15 @@ impl Store {
         let text = fs::read(&path).map_err(|e| {
             CliError::new(format!("context {name:?}: context not found: open {}: {}", path.display(), io_text(&e)))
         })?;
-        serde_json::from_slice(&text)
-            .map_err(|e| CliError::new(format!("context {name:?}: reading {}: {e}", path.display())))
+        let wrong = |why: String| CliError::new(format!("context {name:?}: reading {}: {why}", path.display()));
+        let read: serde_json::Map<String, Value> = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+        let parts = ["Metadata", "Endpoints"]
+            .into_iter()
+            .find(|key| !read.get(*key).is_none_or(|v| v.is_object() || v.is_null()));
+        match parts {
+            Some(key) => Err(wrong(format!("{key:?} is not an object"))),
+            None => Ok(Value::Object(read)),
+        }
     }
 
     pub(crate) fn save(&self, meta: &Value) -> Result<()> {

@@ -112,13 +112,16 @@ struct Summary {
     truncate: bool,
 }
 
+const TABLE: &str = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}";
+const RAW: &str = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n";
+
 fn ls(app: &App, flags: &Parsed) -> Result<u8> {
     let mut all: Vec<Summary> = app.client()?.get(Query::new().filters(flags.all("filter")).on("/networks"))?;
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all.iter_mut().for_each(|n| n.truncate = !flags.on("no-trunc"));
     let format = match flags.str("format") {
         "" | "table" if flags.on("quiet") => Format::Lines("{{.ID}}".to_owned()),
-        given => Format::read(given, app.config.str("networksFormat"), "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"),
+        given => Format::read(given, app.config.str("networksFormat"), TABLE).with_raw(RAW, flags.on("quiet")),
     };
     list::write(all, &format)?;
     Ok(0)

@@ -97,7 +97,8 @@ fn ls(app: &App, flags: &Parsed) -> Result<u8> {
     all.sort_by(|a, b| a.name.cmp(&b.name));
     let format = match flags.str("format") {
         "" | "table" if flags.on("quiet") => Format::Lines("{{.Name}}".to_owned()),
-        given => Format::read(given, app.config.str("volumesFormat"), "{{.Driver}}\t{{.Name}}"),
+        given => Format::read(given, app.config.str("volumesFormat"), "{{.Driver}}\t{{.Name}}")
+            .with_raw("name: {{.Name}}\ndriver: {{.Driver}}\n", flags.on("quiet")),
     };
     list::write(all, &format)?;
     Ok(0)

@@ -108,6 +108,17 @@ impl Format {
         }
     }
 
+    /// The same, `raw` standing for lines of that kind; with `quiet`, for the first of them alone.
+    pub(crate) fn with_raw(self, raw: &str, quiet: bool) -> Self {
+        match self {
+            Self::Lines(text) if text == "raw" && quiet => {
+                Self::Lines(raw.lines().next().unwrap_or_default().to_owned())
+            }
+            Self::Lines(text) if text == "raw" => Self::Lines(raw.to_owned()),
+            other => other,
+        }
+    }
+
     /// Whether the template names a field.
     pub(crate) fn mentions(&self, field: &str) -> bool {
         self.text().contains(field)

@@ -95,8 +95,7 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
     let table = [if levels { "{{.Host}}\t" } else { "" }, TABLE, if size { "\t{{.Size}}" } else { "" }].concat();
     let format = match flags.str("format") {
         "" | "table" if quiet => Format::Lines("{{.ID}}".to_owned()),
-        "raw" => Format::Lines(RAW.to_owned()),
-        given => Format::read(given, app.config.str("psFormat"), &table),
+        given => Format::read(given, app.config.str("psFormat"), &table).with_raw(RAW, quiet),
     };
     let pairs = app.globals.podman;
     list::check(Summary { host: levels.then(String::new), pairs, ..Summary::default() }, &format)?;

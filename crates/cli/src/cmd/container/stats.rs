@@ -51,6 +51,8 @@ struct Target {
     /// The path of its host, if all levels are shown.
     host: Option<String>,
     name: String,
+    /// What is shown for it: what was typed, or the short id.
+    shown: String,
 }
 
 impl Target {
@@ -66,7 +68,7 @@ impl Target {
 
     /// What is shown before anything is known.
     fn unknown(&self, truncate: bool) -> Sample {
-        Sample { host: self.host.clone(), container: self.name.clone(), truncate, ..Sample::default() }
+        Sample { host: self.host.clone(), container: self.shown.clone(), truncate, ..Sample::default() }
     }
 }
 
@@ -88,12 +90,16 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
 
 fn targets(app: &App, flags: &Parsed) -> Result<Vec<Target>> {
     if !flags.args.is_empty() {
-        return Ok(flags.args.iter().map(|name| Target { host: None, name: name.clone() }).collect());
+        return Ok(flags
+            .args
+            .iter()
+            .map(|name| Target { host: None, name: name.clone(), shown: name.clone() })
+            .collect());
     }
     let levels = flags.on("all-levels");
     let path = Query::new().flag("all", flags.on("all")).on(if levels { LEVELS } else { "/containers/json" });
     let all: Vec<Summary> = app.client()?.get(path).map_err(|e| if levels { no_levels(e) } else { e })?;
-    Ok(all.into_iter().map(|c| Target { host: c.host, name: c.id }).collect())
+    Ok(all.into_iter().map(|c| Target { host: c.host, shown: short_id(&c.id).to_owned(), name: c.id }).collect())
 }
 
 /// Of a container that nobody named, and that is gone since it was listed, there is nothing to say.
@@ -192,7 +198,7 @@ fn sample(target: &Target, value: &Value, truncate: bool) -> Sample {
     };
     Sample {
         host: target.host.clone(),
-        container: target.name.clone(),
+        container: target.shown.clone(),
         id: value["id"].as_str().unwrap_or("").to_owned(),
         name: value["name"].as_str().unwrap_or("").trim_start_matches('/').to_owned(),
         cpu: cpu(value),

@@ -73,12 +73,12 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
 fn format(app: &App, flags: &Parsed) -> Format {
     match flags.str("format") {
         "" | "table" if flags.on("quiet") => Format::Lines("{{.ID}}".to_owned()),
-        "raw" => Format::Lines(RAW.to_owned()),
         given => {
             let digest = if flags.on("digests") { "\t{{.Digest}}" } else { "" };
             let table =
                 format!("{{{{.Repository}}}}\t{{{{.Tag}}}}{digest}\t{{{{.ID}}}}\t{{{{.CreatedSince}}}}\t{{{{.Size}}}}");
-            Format::read(given, app.config.str("imagesFormat"), &table)
+            let raw = if flags.on("quiet") { "image_id: {{.ID}}" } else { RAW };
+            Format::read(given, app.config.str("imagesFormat"), &table).with_raw(raw, false)
         }
     }
 }

@@ -143,7 +143,7 @@ pub(super) fn history(app: &App, flags: &Parsed) -> Result<u8> {
 }
 
 impl Row for Step {
-    const TYPE: &'static str = "*formatter.historyContext";
+    const TYPE: &'static str = "*image.historyContext";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
         ("ID", "IMAGE"),
         ("CreatedSince", "CREATED"),

@@ -17,6 +17,9 @@ pub(super) const FLAGS: &str = "
     - format string Format of the output: 'table' (the default), 'table TEMPLATE', 'json' or a Go template
     v verbose bool Show every object";
 
+const RAW: &str = "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\n\
+    reclaimable: {{.Reclaimable}}\n";
+
 /// One line of the summary.
 struct Kind {
     name: &'static str,
@@ -37,7 +40,8 @@ pub(super) fn run(app: &App, flags: &Parsed) -> Result<u8> {
     }
     let rows = vec![images(&usage), containers(&usage), volumes(&usage), builds(&usage)];
     let format =
-        Format::read(flags.str("format"), "", "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}");
+        Format::read(flags.str("format"), "", "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}")
+            .with_raw(RAW, false);
     list::write(rows, &format)?;
     Ok(0)
 }
@@ -107,7 +111,7 @@ fn builds(usage: &Value) -> Kind {
 }
 
 impl Row for Kind {
-    const TYPE: &'static str = "*formatter.diskUsageContext";
+    const TYPE: &'static str = "*formatter.diskUsageImagesContext";
     const FIELDS: &'static [(&'static str, &'static str)] = &[
         ("Type", "TYPE"),
         ("TotalCount", "TOTAL"),
