@@ -182,3 +182,24 @@ fn globals_tls(globals: &Globals, config: &Config) -> Result<Option<TlsFiles>> {
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_that_is_no_object_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store { root: folder.path().to_owned() };
+        fs::create_dir_all(store.meta_folder("c")).unwrap();
+        for (text, says) in
+            [("\"words\"", "invalid type: string"), ("{\"Endpoints\": 5}", "\"Endpoints\" is not an object")]
+        {
+            fs::write(store.meta_file("c"), text).unwrap();
+            let error = store.load("c").expect_err(says).to_string();
+            assert!(error.starts_with("context \"c\": reading ") && error.contains(says), "{error}");
+        }
+        fs::write(store.meta_file("c"), "{\"Metadata\": null}").unwrap();
+        assert!(store.load("c").is_ok());
+    }
+}
