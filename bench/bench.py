@@ -108,10 +108,15 @@ def median(values):
 
 
 def alternate(engines, count, work):
-    """Medians of `work(engine)` with the engines taking turns; one unmeasured turn first."""
+    """Medians of `work(engine)` with the engines taking turns; one unmeasured turn first.
+
+    An engine cleans up after its client has gone: each does its work twice, and the second time, which is measured,
+    what it finds going on is its own.
+    """
     seen = {engine: [] for engine in engines}
     for turn in range(count + 1):
         for engine in engines:
+            work(engine)
             value = work(engine)
             if turn:
                 seen[engine].append(value)
