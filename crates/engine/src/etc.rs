@@ -1,6 +1,7 @@
 //! A container's /etc/hostname, /etc/hosts and /etc/resolv.conf.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use droste_model::container::HostConfig;
 use droste_model::network::NetworkMode;
@@ -21,7 +22,6 @@ impl Engine {
         record: &ContainerRecord,
         host: &Host,
         network: Option<&Attachment>,
-        settings: &Settings,
     ) -> Result<()> {
         if let NetworkMode::Container(name) = &record.host_config.network_mode {
             return self.share_files(record, host, name);
@@ -44,18 +44,18 @@ impl Engine {
         };
         self.write_file(record, "hostname", &format!("{}\n", record.config.hostname))?;
         self.write_file(record, "hosts", &hosts_file)?;
-        self.write_resolver(record, network, &of_host.resolv_conf, settings)
+        self.write_resolver(record, host, network, &of_host.resolv_conf)
     }
 
     /// /etc/resolv.conf, and the name server to which it points on networks with names.
     fn write_resolver(
         &self,
         record: &ContainerRecord,
+        host: &Host,
         network: Option<&Attachment>,
         of_host: &str,
-        settings: &Settings,
     ) -> Result<()> {
-        let asked = dns(&record.host_config, settings);
+        let asked = dns(&record.host_config, &self.settings());
         let resolver = ResolvConf::parse(of_host);
         let text = match network {
             None => resolver.for_host(&asked).render(),
@@ -64,6 +64,7 @@ impl Engine {
                 network.resolve(upstreams)?;
                 text
             }
+            Some(_) if resolver.is_embedded() => ResolvConf::parse(&servers_beyond(host)?).for_bridge(&asked).render(),
             Some(_) => resolver.for_bridge(&asked).render(),
         };
         self.write_file(record, "resolv.conf", &text)
@@ -101,7 +102,15 @@ impl Engine {
         if network.resolves() {
             return self.resolve_again(record, host, network);
         }
-        self.write_resolver(record, Some(network), &host.files_of_host()?.resolv_conf, &self.settings())
+        self.write_resolver(record, host, Some(network), &host.files_of_host()?.resolv_conf)
+    }
+
+    /// A running host finds others by name on a network of its own.
+    pub(crate) fn tell_of_names(&self, record: &ContainerRecord, host: &Host, network: &Attachment) -> Result<()> {
+        if network.resolves() {
+            return Ok(());
+        }
+        self.write_resolver(record, host, Some(network), &host.files_of_host()?.resolv_conf)
     }
 
     /// A running container has lost a place: the addresses are no longer its own.
@@ -131,6 +140,18 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// The resolv.conf whose servers a host's own name server asks: what it was told, or that of the host above.
+fn servers_beyond(host: &Host) -> Result<String> {
+    let own = host.files_of_host()?.resolv_conf;
+    if !ResolvConf::parse(&own).is_embedded() {
+        return Ok(own);
+    }
+    let (Some(above), Some(myself)) = (host.state.parent.clone(), host.state.myself()) else { return Ok(own) };
+    let above = Host::new(Arc::clone(&host.engine), above, false);
+    let asked = dns(&myself.record().host_config, &host.engine.settings());
+    Ok(ResolvConf::parse(&servers_beyond(&above)?).for_host(&asked).render())
 }
 
 fn dns(host: &HostConfig, settings: &Settings) -> DnsOptions {

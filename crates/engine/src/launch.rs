@@ -270,7 +270,7 @@ impl Engine {
         let network = self.network(container, &record, &settings)?;
         let cgroup = self.make_cgroup(&record, &privileges, power)?;
         let namespaces = self.namespaces(&record, &host, power, network.as_ref(), &mut fds)?;
-        self.write_files(&record, &host, network.as_ref(), &settings)?;
+        self.write_files(&record, &host, network.as_ref())?;
         let mut mounts = system_mounts(&record.host_config, &privileges, &cgroup);
         mounts.extend(self.wanted_mounts(container, &record, power, socket.as_deref(), &mut fds)?);
         let pending = std::mem::take(&mut container.live().pending);

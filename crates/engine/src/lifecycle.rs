@@ -407,6 +407,10 @@ impl Engine {
 
     /// Starts what the restart policies of a host's containers say, once the host is on.
     pub(crate) fn power_on(self: &Arc<Self>, host: &Arc<HostState>) {
+        if host.networks.all().iter().any(|network| network.live().myself.is_some()) {
+            let host = Host::new(Arc::clone(self), Arc::clone(host), false);
+            tokio::task::spawn_blocking(move || host.announce_self_everywhere());
+        }
         for container in host.members() {
             let starts = {
                 let record = container.record();

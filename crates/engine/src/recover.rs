@@ -230,10 +230,10 @@ impl Engine {
     async fn reconcile_networks(self: &Arc<Self>) {
         let mut hosts = self.hosts();
         hosts.push(Arc::clone(self.machine_state()));
-        let settings = self.settings();
+        let (engine, settings) = (Arc::clone(self), self.settings());
         let done = tokio::task::spawn_blocking(move || {
             for host in hosts.iter().filter(|host| host.is_on()) {
-                host.announce_self_everywhere(&settings);
+                Host::new(Arc::clone(&engine), Arc::clone(host), false).announce_self_everywhere();
                 let attachments: Vec<Arc<Attachment>> =
                     host.members().iter().filter_map(|container| container.live().network.clone()).collect();
                 let wanted = attachments.iter().map(Arc::as_ref);

@@ -143,6 +143,11 @@ impl ResolvConf {
         self.servers.len() == 1 && self.servers[0] == "127.0.0.53"
     }
 
+    /// Whether it names only a container's own name server, which answers nobody else.
+    pub fn is_embedded(&self) -> bool {
+        self.servers == [DNS_ADDRESS.to_string()]
+    }
+
     /// The file for a container with a network of its own: name servers on the host's loopback are out of its
     /// reach and left out, and so are link-local ones; if none is left, public ones stand in.
     pub fn for_bridge(&self, asked: &DnsOptions) -> Self {

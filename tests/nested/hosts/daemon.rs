@@ -72,6 +72,21 @@ fn everything_is_still_there() {
 }
 
 #[test]
+fn a_host_on_a_network_of_its_own_finds_others_by_name() {
+    let e = own();
+    let (c, h) = host(&e, json!({}));
+    let network = h.network(json!({}));
+    t!(h, POST "/networks/{network}/connect" {"Container": (c.id)}, 200);
+    let node = h.create_named("node", sleeper(json!({"NetworkMode": network.name})));
+    node.start();
+    let finds = || c.exec(&["ping", "-c", "1", "-W", "5", "node"]).code == 0;
+    assert!(finds());
+    e.kill_daemon();
+    e.power_on();
+    until(finds);
+}
+
+#[test]
 fn a_nested_client_waits() {
     let e = own();
     let (_c, h) = host(&e, json!({}));

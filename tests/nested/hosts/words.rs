@@ -4,7 +4,7 @@ use droste_test_support::container::{idle, sh, sh_with};
 use droste_test_support::image::{BASE, Image};
 use droste_test_support::{Engine, Value, json, t};
 
-use crate::{SOCKET, host, names, sleeper};
+use crate::{SOCKET, host, names, sleeper, until};
 
 #[test]
 fn names_and_lists_are_its_own() {
@@ -311,4 +311,56 @@ fn three_levels() {
     assert_eq!(subnets.len(), 3, "{subnets:?}");
     std::mem::forget(c3);
     std::mem::forget(c2);
+}
+
+#[test]
+fn on_a_network_that_it_has_joined_it_finds_others_by_name() {
+    let e = Engine::shared();
+    for mode in ["bridge", "user"] {
+        let above = e.network(json!({}));
+        let beside = e.create_named(&e.name("beside"), idle());
+        t!(e, POST "/networks/{above}/connect" {"Container": (beside.id)}, 200);
+        beside.start();
+        let (c, h) = host(e, json!({"NetworkMode": if mode == "user" { above.name.as_str() } else { mode }}));
+        let network = h.network(json!({}));
+        let node = h.create_named("node", sleeper(json!({"NetworkMode": network.name})));
+        node.start();
+        let finds = |name: &str| c.exec(&["ping", "-c", "1", "-W", "5", name]).code == 0;
+        assert!(!finds("node"), "{mode}: it has not joined yet");
+        let itself = c.id[..12].to_owned();
+        t!(h, POST "/networks/{network}/connect" {"Container": itself}, 200);
+        assert!(finds("node"), "{mode}: {:?}", c.exec(&["cat", "/etc/resolv.conf"]).out);
+        assert_eq!(finds(&beside.name), mode == "user", "{mode}: those of the network above are found as before");
+        t!(h, POST "/networks/{network}/disconnect" {"Container": itself}, 200);
+        assert!(!finds("node"), "{mode}: it has left");
+    }
+}
+
+#[test]
+fn after_a_start_of_its_own_it_finds_others_by_name() {
+    let e = Engine::shared();
+    let (c, h) = host(e, json!({}));
+    t!(h, POST "/networks/create" {"Name": "kept"}, 201);
+    t!(h, POST "/networks/kept/connect" {"Container": (c.id)}, 200);
+    let mut node = sleeper(json!({"NetworkMode": "kept", "RestartPolicy": {"Name": "always"}}));
+    node["Hostname"] = json!("node");
+    std::mem::forget(h.create_named("node", node));
+    t!(h, POST "/containers/node/start", 204);
+    t!(e, POST "/containers/{c}/restart?t=0", 204);
+    until(|| c.exec(&["ping", "-c", "1", "-W", "5", "node"]).code == 0);
+}
+
+#[test]
+fn its_containers_without_names_ask_the_servers_that_it_asks_itself() {
+    let e = Engine::shared();
+    let above = e.network(json!({}));
+    let (c, h) = host(e, json!({"NetworkMode": above.name, "Dns": ["192.0.2.7"]}));
+    assert!(c.exec(&["cat", "/etc/resolv.conf"]).out.contains("nameserver 127.0.0.11"));
+    let servers = "grep ^nameserver /etc/resolv.conf";
+    assert_eq!(h.output(servers, json!({})), "nameserver 192.0.2.7\n", "127.0.0.11 answers the host alone");
+    // On the level below that the same holds, and a container that says so has its own.
+    let network = h.network(json!({}));
+    let (_c, below) = host(&h, json!({"NetworkMode": network.name}));
+    assert_eq!(below.output(servers, json!({})), "nameserver 192.0.2.7\n");
+    assert_eq!(h.output(servers, json!({"Dns": ["192.0.2.8"]})), "nameserver 192.0.2.8\n");
 }

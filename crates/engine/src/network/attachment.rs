@@ -295,9 +295,9 @@ impl Attachment {
         self.inner().ports.shown().to_vec()
     }
 
-    /// Whether one of its networks has names.
+    /// Whether one of its networks has names, or one that it has joined as a host.
     pub(crate) fn has_names(&self) -> bool {
-        self.inner().places.iter().any(|place| place.network.has_names())
+        self.names.are_there()
     }
 
     /// Whether it has loopback alone.

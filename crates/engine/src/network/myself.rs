@@ -1,7 +1,8 @@
 //! The host itself on one of its own networks: `network connect NET SELF`.
 //!
 //! A network of a host is in the host's own namespace, and the bridge's address is the host's. So nothing is wired when
-//! a host joins: the others on the network find it by its names, at that address, and it is listed among them.
+//! a host joins: the others on the network find it by its names, at that address, it is listed among them, and finds
+//! them by theirs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,10 +14,10 @@ use super::connect::check_request;
 use super::names::shown_names;
 use super::one::Network;
 use super::views::own_addresses;
+use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::host::{Host, HostState};
 use crate::record::{Driver, EndpointRecord, Membership};
-use crate::settings::Settings;
 use crate::view::EndpointView;
 
 impl Host {
@@ -38,10 +39,7 @@ impl Host {
             )));
         }
         let (host, joined) = (self.clone(), Arc::clone(&network));
-        let work = tokio::task::spawn_blocking(move || {
-            let settings = host.engine.settings();
-            host.state.join_own(&settings, &joined, request)
-        });
+        let work = tokio::task::spawn_blocking(move || host.join_own(&joined, request));
         work.await.map_err(|error| Error::hidden("the connection was broken off", error))??;
         if let Err(error) = self.remember_network(&network).await {
             self.state.leave_own(&network);
@@ -88,9 +86,9 @@ impl Host {
     }
 }
 
-impl HostState {
-    fn join_own(&self, settings: &Settings, network: &Arc<Network>, request: EndpointRequest) -> Result<()> {
-        self.networks.ensure(self, settings, network)?;
+impl Host {
+    fn join_own(&self, network: &Arc<Network>, request: EndpointRequest) -> Result<()> {
+        self.state.networks.ensure(&self.state, &self.engine.settings(), network)?;
         let (v4, v6) = own_addresses(network);
         let differs = request.ipv4.is_some_and(|asked| v4.is_none_or(|(ip, _)| asked != ip))
             || request.ipv6.is_some_and(|asked| v6.is_none_or(|(ip, _)| asked != ip));
@@ -105,22 +103,23 @@ impl HostState {
     }
 
     /// The host is on the networks again that it has joined, after a start of its own or of the daemon. Blocking.
-    pub(crate) fn announce_self_everywhere(&self, settings: &Settings) {
-        for network in self.networks.all() {
+    pub(crate) fn announce_self_everywhere(&self) {
+        let settings = self.engine.settings();
+        for network in self.state.networks.all() {
             if network.live().myself.is_none() {
                 continue;
             }
-            match self.networks.ensure(self, settings, &network) {
+            match self.state.networks.ensure(&self.state, &settings, &network) {
                 Ok(_) => self.announce_self(&network),
                 Err(error) => tracing::warn!(network = %network.record.name, %error, "its host did not join it again"),
             }
         }
     }
 
-    /// Gives the host's names on a network that it has joined, as after a start of the daemon.
+    /// Gives the host's names on a network that it has joined, and the host the names there.
     fn announce_self(&self, network: &Arc<Network>) {
         let Some(request) = network.live().myself.clone() else { return };
-        let Some(myself) = self.myself() else { return };
+        let Some(myself) = self.state.myself() else { return };
         let (v4, v6) = own_addresses(network);
         let record = myself.record().clone();
         let membership = Membership { request, ..Membership::default() };
@@ -137,12 +136,30 @@ impl HostState {
             mac: String::new(),
         };
         network.call(&record.id, &name, &names, &endpoint);
+        let links = membership.request.links.as_deref().unwrap_or_default();
+        if let Err(error) = self.hear_names(&myself, network, links) {
+            tracing::warn!(container = %record.id, %error, "it does not find the others on its network by name");
+        }
     }
 
+    /// Whoever has no network of its own has no name server of its own either, and hears nothing.
+    fn hear_names(&self, myself: &Container, network: &Arc<Network>, links: &[String]) -> Result<()> {
+        let attachment = myself.live().network.clone().filter(|attachment| !attachment.is_isolated());
+        let Some(attachment) = attachment.filter(|_| network.has_names()) else { return Ok(()) };
+        attachment.names.join(network, links);
+        let above = Host::new(Arc::clone(&self.engine), Arc::clone(&myself.host), false);
+        let record = myself.record().clone();
+        self.engine.tell_of_names(&record, &above, &attachment)
+    }
+}
+
+impl HostState {
     fn leave_own(&self, network: &Network) {
         network.live().myself = None;
-        if let Some(myself) = self.myself() {
-            network.leave(&myself.id);
+        let Some(myself) = self.myself() else { return };
+        network.leave(&myself.id);
+        if let Some(attachment) = &myself.live().network {
+            attachment.names.leave(network);
         }
     }
 }

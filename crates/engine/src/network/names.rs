@@ -41,6 +41,11 @@ impl SandboxNames {
         self.views().push(View { network: Arc::clone(network), links: links.iter().map(pair).collect() });
     }
 
+    /// Whether one of the networks has names.
+    pub(crate) fn are_there(&self) -> bool {
+        self.views().iter().any(|view| view.network.has_names())
+    }
+
     /// Takes a network away.
     pub(crate) fn leave(&self, network: &Network) {
         self.views().retain(|view| view.network.record.id != network.record.id);
