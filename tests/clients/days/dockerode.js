@@ -53,8 +53,11 @@ async function main() {
 
   console.log('- run');
   const out = collector();
+  // It answers as soon as the container has ended, and reads the output from another connection.
+  const whole = new Promise((resolve) => out.sink.on('finish', resolve));
   const [result, done] = await docker.run(IMAGE, ['sh', '-c', 'echo hello; exit 3'], out.sink, { Tty: true });
   assert.equal(result.StatusCode, 3);
+  await whole;
   assert.equal(out.text(), 'hello\r\n');
   await done.remove();
   await assert.rejects(docker.createContainer({ Image: `${PREFIX}-nope` }), { statusCode: 404, message: /No such image/ });
