@@ -15,11 +15,18 @@ use droste_test_support::image::BASE;
 
 use registry::Registry;
 
+/// Whom a registry that wants a password knows.
+const USER: &str = "alice";
+const SECRET: &str = "a-secret";
+
 /// Runs a day's script; what it prints is shown when it fails.
 fn day(program: &Path, script: &str, client: &Path) {
+    day_with(program, script, client, &Registry::start(Engine::shared(), &clients()));
+}
+
+fn day_with(program: &Path, script: &str, client: &Path, registry: &Registry) {
     let e = Engine::shared();
     let scratch = e.scratch();
-    let registry = Registry::start(e, &clients());
     let output = Command::new(program)
         .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("days").join(script))
         .env_remove("DOCKER_CONTEXT")
@@ -32,6 +39,8 @@ fn day(program: &Path, script: &str, client: &Path) {
         .env("PREFIX", e.name("day"))
         .env("REGISTRY", registry.address())
         .env("SCRATCH", scratch.path())
+        .env("SECRET", SECRET)
+        .env("USER", USER)
         .output()
         .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
     assert!(output.status.success(), "{script}: {}\n{}\n{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -46,6 +55,14 @@ fn docker_cli() {
 #[test]
 fn droste_cli() {
     day(Path::new("bash"), "docker-cli.sh", &droste_program());
+}
+
+#[test]
+fn passwords() {
+    let registry = Registry::with_password(Engine::shared(), &clients(), USER, SECRET);
+    for client in [clients().join("bin/docker"), droste_program()] {
+        day_with(Path::new("bash"), "login.sh", &client, &registry);
+    }
 }
 
 #[test]

@@ -57,7 +57,11 @@ pub enum RegistryError {
         /// The registry's words.
         message: String,
     },
-    /// Credentials are missing or wrong.
+    /// A registry that wants a password was given none. No `Unauthorized`, at which Docker's client would ask whoever
+    /// types, and wait, also where nobody does.
+    #[error("{0}")]
+    NoCredentials(String),
+    /// Credentials are wrong.
     #[error("{0}")]
     Unauthorized(String),
     /// Credentials are right but do not allow this.

@@ -167,7 +167,7 @@ impl Session {
         match challenge {
             Challenge::Basic => self.auth.basic().ok_or_else(|| {
                 let method = if *method == Method::HEAD { "Head" } else { "Get" };
-                RegistryError::Unauthorized(format!("{method} {url:?}: no basic auth credentials"))
+                RegistryError::NoCredentials(format!("{method} {url:?}: no basic auth credentials"))
             }),
             Challenge::Bearer { .. } if !self.auth.registry_token.is_empty() => {
                 Ok(format!("Bearer {}", self.auth.registry_token))
@@ -272,13 +272,12 @@ impl Session {
     }
 
     async fn prove(&self, call: &Call) -> Result<(), RegistryError> {
-        let response = self.follow(call).await?;
-        if response.status().is_success() {
+        let status = self.follow(call).await?.status();
+        if status.is_success() {
             return Ok(());
         }
-        let refusal = refusal(response, self.settings.stall).await;
-        let message = format!("Get {:?}: {}", self.shown(&call.target), refusal.text());
-        Err(if refusal.status == 401 { RegistryError::Unauthorized(message) } else { refusal.into_error() })
+        let message = format!("login attempt to {} failed with status: {status}", self.shown(&call.target));
+        Err(RegistryError::Server { status: status.as_u16(), message })
     }
 
     /// The manifest or index that a reference names, checked against its digest.

@@ -16,13 +16,25 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Starts one and waits until it listens.
+    /// Starts one that everybody may use, and waits until it listens.
     pub(crate) fn start(e: &Engine, clients: &Path) -> Self {
+        Self::with(e, clients, "")
+    }
+
+    /// Starts one that wants a user's password.
+    pub(crate) fn with_password(e: &Engine, clients: &Path, user: &str, password: &str) -> Self {
+        let known = Command::new("htpasswd").args(["-Bbn", user, password]).output().expect("apache2-utils (scripts/setup test)");
+        let file = e.dir().join("htpasswd");
+        std::fs::write(&file, known.stdout).unwrap();
+        Self::with(e, clients, &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display()))
+    }
+
+    fn with(e: &Engine, clients: &Path, more: &str) -> Self {
         let dir = e.scratch();
         let port = e.in_netns(|| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
         let config = dir.path().join("config.yml");
         let storage = dir.path().join("storage");
-        let text = format!("version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n", storage.display());
+        let text = format!("version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: 127.0.0.1:{port}}}\n{more}", storage.display());
         std::fs::write(&config, text).unwrap();
         let child = Command::new("nsenter")
             .arg(format!("--net=/proc/{}/ns/net", e.pid()))
