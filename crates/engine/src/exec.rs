@@ -286,13 +286,15 @@ impl Engine {
         let failed = |error: std::io::Error| Error::hidden("the exec's streams could not be made", error);
         let (attachment, socket) = Attachment::pair().map_err(failed)?;
         let pidfd = shim.pidfd().try_clone().map_err(failed)?;
+        let (process, cgroup) = (self.exec_process(container, &config)?, self.cgroup_plan(container)?);
+        // Only now, when nothing but the launch can fail: it is removed with the process.
         let state_dir = self.exec_dir(&exec.id)?;
         let plan = ExecPlan {
             id: exec.id.to_string(),
             state_dir: state_dir.to_string_lossy().into_owned(),
             target: FdIndex(0),
-            process: self.exec_process(container, &config)?,
-            cgroup: self.cgroup_plan(container)?,
+            process,
+            cgroup,
             stdio: Stdio {
                 tty: config.tty.then(|| window(options.console_size.or(size(&config)))),
                 open_stdin: streams.stdin,

@@ -4,8 +4,10 @@
 //! recorded exit is taken note of, and a container without either was lost with the machine's power.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 
 use droste_confine::Bounds;
@@ -23,6 +25,20 @@ use crate::host::{Host, Power};
 use crate::network::Attachment;
 use crate::record::ContainerRecord;
 use crate::{lifecycle, privileges, sockets};
+
+/// Removes the directories of execs of an earlier daemon. A shim that is just beginning may add its socket meanwhile; it
+/// finds no place for it then, and ends.
+fn remove_execs(folder: &Path) {
+    for _ in 0..10 {
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return tracing::warn!(%error, "what execs of before have left was not removed");
+            }
+            _ => return,
+        }
+    }
+}
 
 impl Engine {
     /// Puts every container back, parents before what runs on them, and starts what the restart policies say.
@@ -257,7 +273,7 @@ impl Engine {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }
-        let _ = std::fs::remove_dir_all(settings.exec_root.join("execs"));
+        remove_execs(&settings.exec_root.join("execs"));
     }
 }
 
