@@ -35,6 +35,7 @@ mod network;
 mod oci;
 mod options;
 mod placement;
+mod power_on;
 mod privileges;
 mod process;
 mod random;

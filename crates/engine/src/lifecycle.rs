@@ -405,37 +405,6 @@ impl Engine {
         }
     }
 
-    /// Starts what the restart policies of a host's containers say, once the host is on.
-    pub(crate) fn power_on(self: &Arc<Self>, host: &Arc<HostState>) {
-        if host.networks.all().iter().any(|network| network.live().myself.is_some()) {
-            let host = Host::new(Arc::clone(self), Arc::clone(host), false);
-            tokio::task::spawn_blocking(move || host.announce_self_everywhere());
-        }
-        for container in host.members() {
-            let starts = {
-                let record = container.record();
-                let policy = record.host_config.restart_policy;
-                let was_on_failure = matches!(policy, RestartPolicy::OnFailure { .. })
-                    && record.state.exit().is_some_and(|exit| policy.restarts(exit.code, record.restart_count))
-                    && !record.stopped_by_hand;
-                policy.starts_with_host(record.stopped_by_hand) || was_on_failure
-            };
-            let never_started = matches!(container.state(), State::Created { failed: None });
-            if starts && !never_started {
-                let (engine, container) = (Arc::clone(self), Arc::clone(&container));
-                tokio::spawn(async move {
-                    let _turn = container.transition.lock().await;
-                    if container.state().running().is_some() {
-                        return;
-                    }
-                    if let Err(error) = engine.launch(&container).await {
-                        tracing::warn!(container = %container.id, %error, "it did not start with its host");
-                    }
-                });
-            }
-        }
-    }
-
     /// Removes a container that wants to be removed at its end.
     pub(crate) async fn remove_itself(self: &Arc<Self>, container: &Arc<Container>) {
         let options = RemoveOptions { volumes: true, ..RemoveOptions::default() };

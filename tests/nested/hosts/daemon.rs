@@ -1,7 +1,7 @@
 //! While the daemon is away: containers run on, exit codes and logs are not lost, nested clients wait.
 
 use droste_test_support::container::{idle, sh, sh_with};
-use droste_test_support::{Engine, image, json, t};
+use droste_test_support::{Container, Engine, image, json, t};
 
 use crate::{has_processes, host, kill_init, names, sleeper, until};
 
@@ -119,7 +119,7 @@ fn a_host_that_dies_meanwhile_takes_all_with_it() {
 }
 
 /// Kills the daemon, then the container's first process, then starts the daemon.
-fn kill_after_daemon(e: &Engine, c: &droste_test_support::Container) {
+fn kill_after_daemon(e: &Engine, c: &Container) {
     let process = crate::init_of(e, c);
     e.kill_daemon();
     crate::kill(process);
@@ -139,6 +139,50 @@ fn restart_policies_hold() {
         let state = always.inspect()["State"].clone();
         state["Running"] == true && state["Pid"] != first
     });
+}
+
+/// Whether processes are left that watched containers.
+fn shims_are_left(e: &Engine) -> bool {
+    let table = std::fs::read_dir(e.root_path("/proc")).unwrap();
+    let mut commands = table.filter_map(|process| std::fs::read(process.ok()?.path().join("cmdline")).ok());
+    commands.any(|command| command.starts_with(b"droste-shim"))
+}
+
+/// Ends all that runs and forgets the run state, as a machine does that loses its power.
+fn power_cut(e: &Engine, running: &[&Container<'_>]) {
+    let processes: Vec<_> = running.iter().map(|c| crate::init_of(e, c)).collect();
+    e.kill_daemon();
+    processes.into_iter().for_each(crate::kill);
+    // They write down what they saw before they end.
+    until(|| !shims_are_left(e));
+    std::fs::remove_dir_all(e.dir().join("run")).unwrap();
+}
+
+#[test]
+fn after_a_power_cut_all_comes_back_in_order() {
+    let e = own();
+    let always = json!({"Name": "always"});
+    let (c, h) = host(&e, json!({"RestartPolicy": always}));
+    let joined = "container:needed";
+    let bodies = [
+        ("never", json!({})),
+        ("needed", json!({"RestartPolicy": always})),
+        ("needs", json!({"RestartPolicy": always, "NetworkMode": joined})),
+    ];
+    for (name, host_config) in bodies {
+        // The host that is there to remove them in the end is one that was started anew.
+        std::mem::ManuallyDrop::new(h.create_named(name, sleeper(host_config))).start();
+    }
+    power_cut(&e, &[&c]);
+    e.power_on();
+    until(|| c.inspect()["State"]["Running"] == true);
+    let h = e.host_of(&c);
+    until(|| h.socket().exists());
+    let state = |name: &str| h.get(&format!("/containers/{name}/json"))["State"].clone();
+    until(|| state("needs")["Running"] == true);
+    let started = [c.inspect()["State"].clone(), state("needed"), state("needs")].map(|state| state["StartedAt"].as_str().unwrap().to_owned());
+    assert!(started.is_sorted(), "{started:?}");
+    t!(h, GET "/containers/never/json", 200, ".State.Status" == "exited", ".State.ExitCode" == 255);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Power: a host that stops is a machine switched off; one that is removed takes all with it.
 
 use droste_test_support::container::sh_with;
-use droste_test_support::{Container, Engine, json, t};
+use droste_test_support::{Container, Engine, Value, json, t};
 
 use crate::{has_processes, host, host_body, kill_init, names, sleeper, until};
 
@@ -93,6 +93,52 @@ fn stop_is_power_off_and_start_brings_back_by_policy() {
     let state = |name: &str| h.get(&format!("/containers/{name}/json"))["State"]["Status"].clone();
     until(|| state("always") == "running");
     assert_eq!((state("never"), state("stopped")), (json!("exited"), json!("exited")));
+}
+
+/// Pairs of containers that start with their host, of which the one joins a namespace of the other.
+fn pairs<'h>(h: &'h Engine) -> Vec<[Container<'h>; 2]> {
+    let always = |mut host_config: Value| {
+        host_config["RestartPolicy"] = json!({"Name": "always"});
+        sleeper(host_config)
+    };
+    let pair = |number: usize| {
+        let needed = format!("needed-{number}");
+        let needs = match number % 3 {
+            0 => json!({"NetworkMode": format!("container:{needed}")}),
+            1 => json!({"PidMode": format!("container:{needed}")}),
+            _ => json!({"IpcMode": format!("container:{needed}")}),
+        };
+        let first = h.create_named(&needed, always(json!({"IpcMode": "shareable"})));
+        let second = h.create_named(&format!("needs-{number}"), always(needs));
+        first.start();
+        second.start();
+        [first, second]
+    };
+    (0..9).map(pair).collect()
+}
+
+#[test]
+fn what_is_joined_starts_first() {
+    let e = Engine::shared();
+    let (c, h) = host(e, json!({}));
+    for container in pairs(&h).into_iter().flatten() {
+        leave(container);
+    }
+    drop(h);
+    c.post("/stop?t=20", 204);
+    until(|| !has_processes(e, &c.id));
+    c.start();
+    let h = e.host_of(&c);
+    until(|| h.socket().exists());
+    for number in 0..9 {
+        for name in [format!("needed-{number}"), format!("needs-{number}")] {
+            let state = || h.get(&format!("/containers/{name}/json"))["State"].clone();
+            until(|| {
+                assert_eq!(state()["Error"], "", "{name}");
+                state()["Running"] == true
+            });
+        }
+    }
 }
 
 #[test]
