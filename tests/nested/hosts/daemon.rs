@@ -164,11 +164,7 @@ fn after_a_power_cut_all_comes_back_in_order() {
     let always = json!({"Name": "always"});
     let (c, h) = host(&e, json!({"RestartPolicy": always}));
     let joined = "container:needed";
-    let bodies = [
-        ("never", json!({})),
-        ("needed", json!({"RestartPolicy": always})),
-        ("needs", json!({"RestartPolicy": always, "NetworkMode": joined})),
-    ];
+    let bodies = [("never", json!({})), ("needed", json!({"RestartPolicy": always})), ("needs", json!({"RestartPolicy": always, "NetworkMode": joined}))];
     for (name, host_config) in bodies {
         // The host that is there to remove them in the end is one that was started anew.
         std::mem::ManuallyDrop::new(h.create_named(name, sleeper(host_config))).start();
