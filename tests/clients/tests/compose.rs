@@ -25,16 +25,26 @@ fn compose(e: &Engine, scratch: &Path, files: &Path) -> Command {
     command
 }
 
-/// A container that is a host, with the clients and a copy of a folder with projects in it.
-fn host_with<'e>(e: &'e Engine, scratch: &Path, name: &str) -> Container<'e> {
+/// What brings the clients and a copy of a folder with projects into a container.
+fn binds(e: &Engine, scratch: &Path, name: &str) -> Vec<String> {
     let files = scratch.join(format!("files-{}", e.name("h")));
     copy(&folder(name), &files);
     let mut binds = portable(scratch);
     binds.push(format!("{}:/files", files.display()));
-    binds.push("/var/run/docker.sock:/var/run/docker.sock".to_owned());
+    binds
+}
+
+/// A container that is a host, with binds.
+fn host_of<'e>(e: &'e Engine, binds: &[String]) -> Container<'e> {
+    let binds: Vec<_> = binds.iter().map(String::as_str).chain(["/var/run/docker.sock:/var/run/docker.sock"]).collect();
     let image = format!("IMAGE={}", BASE.trim_end_matches(":latest"));
     let env = ["DOCKER=/client/docker", "DOCKER_CONFIG=/client", "FILES=/files", "INSIDE=", "PROJECT=project", "PORT=18080", "SUBNET=10.99.7", "PATH=/bin", &image];
     e.run(json!({"Cmd": ["sh", "-c", "while :; do sleep 1000; done"], "Env": env, "HostConfig": {"Binds": binds}}))
+}
+
+/// A container that is a host, with the clients and a copy of a folder with projects in it.
+fn host_with<'e>(e: &'e Engine, scratch: &Path, name: &str) -> Container<'e> {
+    host_of(e, &binds(e, scratch, name))
 }
 
 /// Runs a folder's script on the machine; what it prints is shown when it fails.
@@ -120,6 +130,25 @@ fn two_hosts_run_the_same_project_side_by_side() {
     });
     // Nothing of it was on the machine.
     assert_eq!(e.get("/containers/json?all=1&filters=%7B%22label%22%3A%5B%22com.docker.compose.project%22%5D%7D"), json!([]));
+}
+
+#[test]
+fn a_projects_life_three_levels_down() {
+    let e = Engine::shared();
+    if e.not_on_docker("a container's socket is the machine's there") {
+        return;
+    }
+    let scratch = e.scratch();
+    let binds = binds(e, scratch.path(), "compose");
+    let handed_on = binds.iter().map(|bind| bind.split(':').next_back().unwrap()).map(|path| format!("{path}:{path}"));
+    let handed_on: Vec<_> = handed_on.collect();
+    let first = host_of(e, &binds);
+    let first_host = e.host_of(&first);
+    let second = host_of(&first_host, &handed_on);
+    let second_host = first_host.host_of(&second);
+    let third = host_of(&second_host, &handed_on);
+    let outcome = third.exec(&["sh", "/files/project.sh"]);
+    assert_eq!(outcome.code, 0, "{}\n{}", outcome.out, outcome.err);
 }
 
 #[test]

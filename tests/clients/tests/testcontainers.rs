@@ -40,8 +40,8 @@ impl<'e> Suite<'e> {
         Self { program: RUST, image, _ryuk: None }
     }
 
-    fn inside(&self, e: &'e Engine) -> Inside<'e> {
-        Inside::new(e, &self.image.name, &[itself()])
+    fn inside<'h>(&self, host: &'h Engine) -> Inside<'h> {
+        Inside::new(host, &self.image.name, &[itself()])
     }
 
     /// The day, then the killed suite.
@@ -102,6 +102,18 @@ fn python_in_a_container() {
     }
     let suite = Suite::python(e);
     suite.proves(&suite.inside(e));
+}
+
+#[test]
+fn python_three_levels_down() {
+    let e = Engine::shared();
+    if e.not_on_docker("a container's socket is the machine's there") {
+        return;
+    }
+    let suite = Suite::python(e);
+    let first = suite.inside(e);
+    let second = suite.inside(first.host());
+    suite.proves(&suite.inside(second.host()));
 }
 
 #[test]
