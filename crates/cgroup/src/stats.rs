@@ -54,7 +54,7 @@ pub struct MemoryStats {
     pub max_usage: Option<u64>,
     /// How often the limit was hit.
     pub fail_count: u64,
-    /// The limit; the machine's memory if there is none.
+    /// The lowest limit up to the root; the machine's memory if there is none.
     pub limit: u64,
     /// Details by the kernel's names.
     pub details: BTreeMap<String, u64>,
@@ -157,7 +157,8 @@ impl Cgroup {
             Some(Home::Legacy(dir)) => memory_v1(&dir)?,
             Some(Home::Unified(dir)) => memory_v2(&dir)?,
         };
-        stats.limit = stats.limit.min(crate::system::memory()?);
+        let above = self.effective_memory().unwrap_or(u64::MAX);
+        stats.limit = stats.limit.min(above).min(crate::system::memory()?);
         Ok(Some(stats))
     }
 

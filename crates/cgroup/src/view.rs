@@ -77,15 +77,24 @@ impl Cgroup {
     /// What it may use, all limits up to the root considered.
     pub fn effective(&self) -> Effective {
         let mut effective = Effective { cpus: self.cpuset_size(), ..Effective::default() };
-        for path in self.path.chain() {
-            let each = Cgroup { layout: self.layout.clone(), path };
-            effective.memory = least(effective.memory, each.own_memory());
+        effective.memory = self.effective_memory();
+        for each in self.chain() {
             effective.cpu_quota = match (effective.cpu_quota, each.own_cpus()) {
                 (Some(one), Some(other)) => Some(one.min(other)),
                 (one, other) => one.or(other),
             };
         }
         effective
+    }
+
+    /// The lowest limit of memory up to the root.
+    pub(crate) fn effective_memory(&self) -> Option<u64> {
+        self.chain().filter_map(|each| each.own_memory()).min()
+    }
+
+    /// Itself and those above.
+    fn chain(&self) -> impl Iterator<Item = Cgroup> {
+        self.path.chain().into_iter().map(|path| self.at(&path))
     }
 
     fn own_memory(&self) -> Option<u64> {
@@ -124,12 +133,5 @@ impl Cgroup {
     /// The same cgroup at another path.
     pub fn at(&self, path: &CgroupPath) -> Cgroup {
         Cgroup { layout: self.layout.clone(), path: path.clone() }
-    }
-}
-
-fn least(one: Option<u64>, other: Option<u64>) -> Option<u64> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
     }
 }

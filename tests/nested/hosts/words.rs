@@ -270,6 +270,8 @@ fn info_tells_its_limits() {
     let e = Engine::shared();
     let (c, h) = host(e, json!({"Memory": 134_217_728, "NanoCpus": 1_000_000_000}));
     t!(h, GET "/info", 200, ".MemTotal" == 134217728, ".NCPU" == 1, ".Name" == (c.id[..12]));
+    let nested = h.run(sleeper(json!({})));
+    t!(h, GET "/containers/{nested}/stats?stream=0", 200, ".memory_stats.limit" == 134217728);
 }
 
 #[test]
