@@ -11,6 +11,7 @@ fuzz_target!(|text: &str| {
     let _ = (query.flag("a"), query.number("a"), query.moment("a"));
     let _ = (go_duration(text), moment_before(text, Timestamp::from_secs(0)));
     if let Ok(filters) = Filters::parse(text) {
-        let _ = (filters.matches("name", "web"), filters.flag("dangling"), filters.labels("label", &Default::default()));
+        let _ =
+            (filters.matches("name", "web"), filters.flag("dangling"), filters.labels("label", &Default::default()));
     }
 });

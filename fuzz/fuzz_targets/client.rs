@@ -1,7 +1,8 @@
-//! The client's own words: the options of `create` with their mounts, ports, networks and limits. No engine listens.
+//! The client's own words: the options of `create` with their mounts, ports, networks and limits, by both of the
+//! program's names. No engine listens.
 #![no_main]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use libfuzzer_sys::fuzz_target;
 
@@ -13,6 +14,8 @@ fuzz_target!(|text: &str| {
         return;
     }
     let before = ["--config", "/nonexistent", "--host", "unix:///nonexistent/engine.sock", "create"];
-    let words = before.into_iter().chain(text.lines()).map(OsString::from);
-    assert_ne!(droste_cli::run(words), 101);
+    for name in ["droste", "podman"] {
+        let words = before.into_iter().chain(text.lines()).map(OsString::from);
+        assert_ne!(droste_cli::run(OsStr::new(name), words), 101);
+    }
 });

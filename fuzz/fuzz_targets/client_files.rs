@@ -1,7 +1,7 @@
 //! What the client reads: its configuration, a context's description, and templates of `--format`, which are run.
 #![no_main]
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 
 use libfuzzer_sys::fuzz_target;
@@ -18,7 +18,7 @@ fuzz_target!(|parts: (&str, &str, &str)| {
     fs::write(meta.join("meta.json"), context).expect("written");
     let run = |words: &[&str]| {
         let before = [OsString::from("--config"), folder.path().into()];
-        droste_cli::run(before.into_iter().chain(words.iter().map(OsString::from)))
+        droste_cli::run(OsStr::new("droste"), before.into_iter().chain(words.iter().map(OsString::from)))
     };
     for words in [&["context", "ls", "--format", format][..], &["context", "inspect", "c", "-f", format]] {
         assert_ne!(run(words), 101);
