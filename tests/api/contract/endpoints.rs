@@ -105,7 +105,8 @@ fn the_default_bridge_can_be_left_and_joined() {
     let settings = "invalid endpoint settings:\n";
     t!(e, POST "/networks/bridge/connect" {"Container": (c.id), "EndpointConfig": {"Aliases": ["x"]}}, 400, ".message" == (format!("{settings}network-scoped alias is supported only for containers in user defined networks")));
     t!(e, POST "/networks/bridge/connect" {"Container": (c.id), "EndpointConfig": {"IPAMConfig": {"IPv4Address": "172.17.0.200"}}}, 400,
-        ".message" == (format!("{settings}user specified IP address is supported on user defined networks only")));
+        // A Docker that made its bridge itself, and did not find it, has a second objection.
+        ".message" has "user specified IP address is supported on user defined networks only");
 }
 
 #[test]
