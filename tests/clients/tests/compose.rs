@@ -208,7 +208,7 @@ fn watch_brings_changed_files_into_the_container() {
 #[test]
 fn use_api_socket_makes_a_service_a_host() {
     let e = Engine::shared();
-    if e.not_on_docker("the real Docker of the tests does not listen at /var/run/docker.sock") {
+    if e.not_on_docker("its socket makes no container a host") {
         return;
     }
     let scratch = e.scratch();

@@ -103,6 +103,12 @@ impl Engine {
         self.is_docker()
     }
 
+    /// For containers that look for the engine at `/var/run/docker.sock`: true on a real Docker that listens elsewhere.
+    pub fn not_on_docker_elsewhere(&self) -> bool {
+        self.socket != Path::new("/var/run/docker.sock")
+            && self.not_on_docker("it does not listen at /var/run/docker.sock")
+    }
+
     /// Where the engine listens.
     pub fn socket(&self) -> &Path {
         &self.socket
