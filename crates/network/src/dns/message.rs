@@ -155,7 +155,7 @@ pub(super) fn is_response_to(response: &[u8], query: &Query<'_>, id: u16) -> boo
 
 /// Whether a server could not help: the next may.
 pub(super) fn is_refusal(response: &[u8]) -> bool {
-    matches!(response[3] & 0x0f, SERVER_FAILURE | REFUSED | NOT_IMPLEMENTED)
+    response.get(3).is_some_and(|code| matches!(code & 0x0f, SERVER_FAILURE | REFUSED | NOT_IMPLEMENTED))
 }
 
 fn header_only(query: &[u8], code: u8) -> Vec<u8> {
