@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::apparmor;
 use crate::capability::{Capabilities, Capability, CapabilityError};
 use crate::device::{self, Access, DeviceNode, DeviceRule};
 use crate::option::{SeccompChoice, SecurityOptions};
@@ -37,6 +38,8 @@ pub struct Machine {
     pub cpus: u32,
     /// What `ALL` and `--privileged` mean before any host's bounds: the daemon's own capabilities.
     pub capabilities: Capabilities,
+    /// Whether AppArmor's default profile is there for containers that name none.
+    pub default_profile: bool,
 }
 
 /// What a container asks for.
@@ -88,7 +91,7 @@ pub struct Privileges {
     pub writable_sysfs: bool,
     /// Mount `/sys/fs/cgroup` writable.
     pub writable_cgroups: bool,
-    /// AppArmor profile to change to; `None` for the machine's default one.
+    /// AppArmor profile to be in; `None` where nobody says.
     pub apparmor: Option<String>,
     /// SELinux options, in order.
     pub labels: Vec<String>,
@@ -170,7 +173,7 @@ impl Bounds {
             paths: self.paths(request, machine, &mut warnings),
             writable_sysfs: request.privileged && self.writable_sysfs,
             writable_cgroups: self.writable_cgroups(request, &mut warnings),
-            apparmor: self.apparmor(request, &mut warnings),
+            apparmor: self.apparmor(request, machine, &mut warnings),
             labels: request.security.labels.clone(),
         };
         Ok((privileges, warnings))
@@ -335,18 +338,24 @@ impl Bounds {
         asked && self.writable_cgroups
     }
 
-    fn apparmor(&self, request: &Request, warnings: &mut Vec<String>) -> Option<String> {
-        let asked = request.security.apparmor.clone();
-        let asked = asked.or_else(|| request.privileged.then(|| "unconfined".to_owned()));
-        match &self.apparmor {
-            Some(own) if own != "unconfined" => {
-                if request.security.apparmor.as_ref().is_some_and(|other| other != own) {
-                    warnings.push(format!("apparmor: everything on this host stays in its own profile {own}"));
-                }
-                Some(own.clone())
-            }
-            _ => asked,
+    fn apparmor(&self, request: &Request, machine: &Machine, warnings: &mut Vec<String>) -> Option<String> {
+        let asked = request.security.apparmor.as_deref();
+        if let Some(own) = self.confined().filter(|own| asked.is_some_and(|asked| asked != *own)) {
+            warnings.push(format!("apparmor: everything on this host stays in its own profile {own}"));
         }
+        self.profile(asked, request.privileged, machine.default_profile)
+    }
+
+    /// The AppArmor profile of a container: its host's, if that is in one; else the one that it names; else the default,
+    /// unless it is privileged.
+    pub fn profile(&self, asked: Option<&str>, privileged: bool, default: bool) -> Option<String> {
+        let unasked = if privileged { Some(apparmor::UNCONFINED) } else { default.then_some(apparmor::DEFAULT) };
+        self.confined().or(asked).or(unasked).map(str::to_owned)
+    }
+
+    /// The AppArmor profile that nothing on this host leaves.
+    fn confined(&self) -> Option<&str> {
+        self.apparmor.as_deref().filter(|own| *own != apparmor::UNCONFINED)
     }
 }
 
@@ -380,7 +389,7 @@ mod tests {
     fn machine() -> Machine {
         let bounds = root();
         let kernel = KernelVersion { major: 6, minor: 1 };
-        Machine { arch: Arch::X86_64, kernel, cpus: 2, capabilities: bounds.capabilities }
+        Machine { arch: Arch::X86_64, kernel, cpus: 2, capabilities: bounds.capabilities, default_profile: true }
     }
 
     fn root() -> Bounds {
@@ -491,6 +500,37 @@ mod tests {
                 bounds = Bounds::of(&child);
             }
         }
+    }
+
+    #[test]
+    fn nothing_on_a_host_leaves_its_profile() {
+        let named = |name: &str| Request {
+            security: SecurityOptions::parse(&[format!("apparmor={name}")]).unwrap(),
+            ..Request::default()
+        };
+        let profile = |bounds: &Bounds, request: &Request| {
+            let (child, warnings) = bounds.bound(request, &machine()).unwrap();
+            (child.apparmor.unwrap_or_default(), warnings.iter().any(|warning| warning.starts_with("apparmor: ")))
+        };
+        let greedy = Request { privileged: true, ..named("unconfined") };
+        for (request, is) in [(Request::default(), "droste-default"), (named("mine"), "mine")] {
+            assert_eq!(profile(&root(), &request), (is.to_owned(), false));
+            let host = Bounds::of(&root().bound(&request, &machine()).unwrap().0);
+            for (asked, warns) in [
+                (Request::default(), false),
+                (privileged(), false),
+                (named(is), false),
+                (named("other"), true),
+                (greedy.clone(), true),
+            ] {
+                assert_eq!(profile(&host, &asked), (is.to_owned(), warns), "{asked:?}");
+            }
+        }
+        let open = Bounds::of(&root().bound(&privileged(), &machine()).unwrap().0);
+        assert_eq!(profile(&open, &privileged()), ("unconfined".to_owned(), false));
+        assert_eq!(profile(&open, &Request::default()), ("droste-default".to_owned(), false));
+        let without = Machine { default_profile: false, ..machine() };
+        assert_eq!(root().bound(&Request::default(), &without).unwrap().0.apparmor, None);
     }
 
     fn triples(all: &[Request]) -> impl Iterator<Item = (&Request, &Request, &Request)> {

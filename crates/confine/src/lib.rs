@@ -5,6 +5,7 @@
 //! [`Privileges`] that remain, and hands their numbers and programs to the launcher. Applying them is the runtime's
 //! part, device cgroups are the cgroup crate's.
 
+pub mod apparmor;
 pub mod bounds;
 pub mod capability;
 pub mod device;

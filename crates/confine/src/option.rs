@@ -37,7 +37,7 @@ pub enum SeccompChoice {
 pub struct SecurityOptions {
     /// `seccomp=…`.
     pub seccomp: SeccompChoice,
-    /// `apparmor=…`.
+    /// `apparmor=…`; an empty name says nothing.
     pub apparmor: Option<String>,
     /// `label=…`, in order.
     pub labels: Vec<String>,
@@ -77,7 +77,7 @@ impl SecurityOptions {
         };
         match key {
             "label" => self.labels.push(value.to_owned()),
-            "apparmor" => self.apparmor = Some(value.to_owned()),
+            "apparmor" => self.apparmor = Some(value.to_owned()).filter(|name| !name.is_empty()),
             "seccomp" => self.seccomp = seccomp(value)?,
             "no-new-privileges" => return self.set_no_new_privileges(boolean(word, value)?),
             "writable-cgroups" => self.writable_cgroups = Some(boolean(word, value)?),
@@ -140,6 +140,7 @@ mod tests {
         assert_eq!(options.labels, ["user:x"]);
         assert_eq!(options.no_new_privileges, Some(true));
         assert_eq!(options.writable_cgroups, Some(true));
+        assert_eq!(parse(&["apparmor=x", "apparmor="]).unwrap().apparmor, None);
         assert!(parse(&["systempaths=unconfined"]).unwrap().system_paths_unconfined);
         assert_eq!(parse(&["writable-cgroups"]).unwrap().writable_cgroups, Some(true));
         assert_eq!(parse(&["no-new-privileges:false"]).unwrap().no_new_privileges, Some(false));

@@ -78,6 +78,8 @@ impl Engine {
     /// Opens the data root, finds every container as it really is, and starts those whose restart policy says so.
     pub async fn open(settings: Settings) -> Result<Arc<Engine>> {
         let only_one = claim_roots(&settings)?;
+        // The first container waits for it, the daemon does not.
+        tokio::task::spawn_blocking(crate::apparmor::has_default);
         let (store, records) = open_store(&settings.data_root)?;
         let images = droste_image::Store::open(&settings.data_root)
             .map_err(|error| Error::internal(format!("open the image store: {error}")))?;

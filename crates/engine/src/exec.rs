@@ -20,7 +20,7 @@ use crate::lifecycle::to_the_end;
 use crate::limits::Places;
 use crate::options::ExecStart;
 use crate::view::ExecView;
-use crate::{privileges, process, random};
+use crate::{apparmor, privileges, process, random};
 
 /// How many ended execs a container keeps for inspection.
 const KEPT: usize = 64;
@@ -338,6 +338,7 @@ impl Engine {
         let record = container.record().clone();
         let power = container.host.power()?;
         let (own, _) = privileges::bound(&power.namespaces, &power.bounds, &record.host_config, &self.settings())?;
+        apparmor::ready(&own)?;
         let capabilities = privileges::exec_capabilities(&power.bounds, own.capabilities, config.privileged)?;
         let env = process::environment(&record, &[], &config.env);
         let mut process = process::process(&own, capabilities, config.cmd.clone(), env);

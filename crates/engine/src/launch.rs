@@ -33,7 +33,7 @@ use crate::placement::cgroup_plan;
 use crate::record::ContainerRecord;
 use crate::settings::Settings;
 use crate::store::{Change, Key};
-use crate::{links, privileges, process, sockets};
+use crate::{apparmor, links, privileges, process, sockets};
 
 /// Docker's words before a launcher's failure, from which clients read what happened.
 const REFUSED: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: \
@@ -255,6 +255,7 @@ impl Engine {
         privileges::check_sysctls(&host, &record.host_config)?;
         privileges::check_device_requests(&record.host_config)?;
         let (privileges, _) = privileges::bound(&power.namespaces, &power.bounds, &record.host_config, &settings)?;
+        apparmor::ready(&privileges)?;
         let mut fds = Fds::default();
         let state_dir = self.make_state_dir(&record)?;
         let (listener, socket) = sockets::open(&state_dir, &record)?;

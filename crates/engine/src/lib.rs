@@ -5,6 +5,7 @@
 //! made and launched.
 
 mod admit;
+mod apparmor;
 mod attach;
 mod base;
 mod container;

@@ -38,6 +38,7 @@ pub(crate) fn machine() -> Result<Machine> {
         kernel: kernel_version(&release),
         cpus: std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(1)),
         capabilities: machine_bounds()?.capabilities,
+        default_profile: crate::apparmor::has_default(),
     };
     Ok(*MACHINE.get_or_init(|| found))
 }
@@ -241,19 +242,10 @@ pub(crate) fn security(asked: &HostConfig, settings: &Settings) -> Result<Securi
     Ok(options)
 }
 
-/// The AppArmor profile as inspect shows it, whether or not the kernel has AppArmor; empty for none.
-pub(crate) fn apparmor_profile(asked: &HostConfig) -> String {
+/// The AppArmor profile that `--security-opt` names.
+pub(crate) fn asked_profile(asked: &HostConfig) -> Option<String> {
     let words = asked.security_opt.clone().unwrap_or_default();
-    SecurityOptions::parse(&words).ok().and_then(|options| options.apparmor).unwrap_or_default()
-}
-
-/// Whether the kernel has AppArmor and uses it. A profile that is named elsewhere is remembered and not applied, as
-/// with Docker.
-pub(crate) fn has_apparmor() -> bool {
-    static ENABLED: OnceLock<bool> = OnceLock::new();
-    *ENABLED.get_or_init(|| {
-        std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
-    })
+    SecurityOptions::parse(&words).ok()?.apparmor
 }
 
 /// Kernel parameters belong to namespaces that the container has of its own, or that another container of its host has.

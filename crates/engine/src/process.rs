@@ -38,13 +38,8 @@ pub(crate) fn process(
         seccomp: privileges.seccomp.iter().map(seccomp).collect(),
         rlimits: privileges.rlimits.iter().map(rlimit).collect(),
         oom_score_adj: Some(privileges.oom_score_adj),
-        apparmor: apparmor(crate::privileges::has_apparmor(), privileges.apparmor.as_deref()),
+        apparmor: crate::apparmor::applied(privileges).map(str::to_owned),
     }
-}
-
-/// The profile to change to: the one that was named, where the kernel has AppArmor. Droste loads no profile of its own.
-fn apparmor(enabled: bool, asked: Option<&str>) -> Option<String> {
-    asked.filter(|profile| enabled && !matches!(*profile, "" | "unconfined")).map(str::to_owned)
 }
 
 /// Testcontainers takes a container's own default gateway for the machine that publishes its ports. On a host they
@@ -76,13 +71,6 @@ fn complete(config: &Config, host: Option<&str>, linked: &[String], more: &[Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_apparmor_profile_needs_a_kernel_that_has_it() {
-        assert_eq!(apparmor(true, Some("mine")).as_deref(), Some("mine"));
-        assert_eq!(apparmor(false, Some("mine")), None);
-        assert_eq!((apparmor(true, Some("unconfined")), apparmor(true, None)), (None, None));
-    }
 
     #[test]
     fn the_environment_is_completed_and_cut() {

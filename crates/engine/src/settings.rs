@@ -98,10 +98,11 @@ impl SecurityDefaults {
     }
 
     /// The lines of `info`.
-    pub(crate) fn shown(&self) -> Vec<String> {
+    pub(crate) fn shown(&self, apparmor: bool) -> Vec<String> {
         let profile = if self.profile.is_empty() { "builtin" } else { &self.profile };
         let nnp = self.no_new_privileges.then(|| "name=no-new-privileges".to_owned());
-        [format!("name=seccomp,profile={profile}"), "name=cgroupns".to_owned()].into_iter().chain(nnp).collect()
+        let always = [format!("name=seccomp,profile={profile}"), "name=cgroupns".to_owned()];
+        apparmor.then(|| "name=apparmor".to_owned()).into_iter().chain(always).chain(nnp).collect()
     }
 }
 

@@ -107,10 +107,10 @@ impl Host {
                 settings.default_runtime.clone()
             },
             log_driver: settings.log.driver.clone(),
-            security_options: settings.security.shown(),
+            security_options: settings.security.shown(crate::apparmor::enabled()),
             labels: if self.level() == 0 { settings.labels.clone() } else { Vec::new() },
             ip_forwarding: true,
-            warnings: limit_warnings(support),
+            warnings: limit_warnings(support).into_iter().chain(crate::apparmor::warning()).collect(),
             insecure_registries: settings.registry.insecure.clone(),
             mirrors: settings.registry.mirrors.clone(),
             proxies: crate::registry::proxies_of(&settings, self.level() == 0).masked(),

@@ -14,8 +14,9 @@ const SPEAKS_HTTP: [&str; 4] = ["daemon", "cli", "image", "plugin"];
 /// Words that enter or change a namespace. `mount` counts as a call or a module only.
 const NAMESPACES: [&str; 9] = ["setns", "unshare", "unshare_unsafe", "open_tree", "move_mount", "fsopen", "pivot_root", "umount", "chroot"];
 
-/// Where a program may be started: the shim, a configured OCI runtime, and the client with its helpers and plugins.
-const STARTS: [&str; 3] = ["crates/runtime/src/daemon/spawn.rs", "crates/runtime/src/shim/oci.rs", "crates/cli/src/"];
+/// Where a program may be started: the shim, a configured OCI runtime, AppArmor's compiler, and the client with its
+/// helpers and plugins.
+const STARTS: [&str; 4] = ["crates/runtime/src/daemon/spawn.rs", "crates/runtime/src/daemon/apparmor.rs", "crates/runtime/src/shim/oci.rs", "crates/cli/src/"];
 
 /// Macros of unfinished work.
 const HOLES: [&str; 3] = ["todo", "unimplemented", "dbg"];

@@ -24,6 +24,7 @@ fn the_crates_tests_on_pure_cgroup_v2() {
     programs.extend(build(&["droste-test-host"], "unified"));
     let mut machine = Machine::new(&image::busybox(), include_str!("guest.sh"));
     add(&mut machine, &programs);
+    programs::add_apparmor(machine.guest());
     RUNTIMES.iter().for_each(|runtime| programs::add(machine.guest(), runtime, runtime));
     let report = machine.boot();
     let names: Vec<String> = programs.iter().flat_map(|program| program.tests.iter().map(|test| format!("{} {test}", program.name))).collect();

@@ -1,5 +1,6 @@
 //! Debian's kernel and its modules, unpacked by `scripts/kernel` without being installed.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -63,12 +64,25 @@ pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// Where Debian's packages are unpacked: `DROSTE_TEST_KERNEL`, or `vm` in the target directory.
+fn unpacked_in() -> PathBuf {
+    std::env::var_os("DROSTE_TEST_KERNEL").map_or_else(|| target_dir().join("vm"), PathBuf::from)
+}
+
+/// A file of a Debian package that is not installed, but unpacked if need be.
+pub(crate) fn unpacked(package: &str, file: &str) -> PathBuf {
+    let folder = unpacked_in();
+    let place = folder.join(package);
+    let args = [place.as_os_str(), package.as_ref(), file.as_ref()];
+    PathBuf::from(unpack(&folder, "scripts/unpack", &args).trim_end())
+}
+
 impl Kernel {
-    /// The kernel in `DROSTE_TEST_KERNEL`, or in `vm` of the target directory, where it is downloaded to if need be.
+    /// The kernel, downloaded if need be.
     pub fn get() -> Self {
-        let folder = std::env::var_os("DROSTE_TEST_KERNEL").map_or_else(|| target_dir().join("vm"), PathBuf::from);
+        let folder = unpacked_in();
         Self::unpacked(&folder).unwrap_or_else(|| {
-            download(&folder);
+            unpack(&folder, "scripts/kernel", &[folder.as_os_str()]);
             Self::unpacked(&folder).unwrap_or_else(|| panic!("no boot/vmlinuz-* in {}", folder.display()))
         })
     }
@@ -94,16 +108,13 @@ impl Kernel {
     }
 }
 
-/// Runs `scripts/kernel`, one test process at a time.
-fn download(folder: &Path) {
+/// Runs a script that unpacks, one test process at a time, and gives what it prints.
+fn unpack(folder: &Path, script: &str, args: &[&OsStr]) -> String {
     std::fs::create_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let lock = File::create(folder.join("lock")).expect("a lock beside the kernel");
     lock.lock().expect("the lock beside the kernel");
-    let run = Command::new(workspace().join("scripts/kernel")).arg(folder).output().expect("bash runs scripts/kernel");
-    assert!(
-        run.status.success(),
-        "Debian's package linux-image-amd64 is missing and could not be downloaded by scripts/kernel {}: {}",
-        folder.display(),
-        String::from_utf8_lossy(&run.stderr)
-    );
+    let run = Command::new(workspace().join(script)).args(args).output().expect("bash runs the script");
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "a package of Debian's is missing and could not be downloaded by {script} {args:?}: {said}");
+    String::from_utf8_lossy(&run.stdout).into_owned()
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::Initramfs;
-use crate::kernel::{target_dir, workspace};
+use crate::kernel::{target_dir, unpacked, workspace};
 
 /// One test program.
 #[derive(Clone, Debug)]
@@ -72,5 +72,15 @@ pub fn add(guest: &mut Initramfs, name: &str, program: &str) {
         // The guest's PATH is short; the loader's and the libraries' paths are as they are here.
         let place = if at == 0 { format!("bin/{name}") } else { path.trim_start_matches('/').to_owned() };
         guest.file(&place, 0o755, &bytes);
+    }
+}
+
+/// AppArmor's compiler, with what Debian configures for it.
+pub fn add_apparmor(guest: &mut Initramfs) {
+    let parser = unpacked("apparmor", "sbin/apparmor_parser");
+    add(guest, "apparmor_parser", parser.to_str().expect("a path of letters"));
+    let root = unpacked("apparmor", "etc").with_file_name("");
+    for part in ["etc/apparmor", "etc/apparmor.d/abi", "usr/share/apparmor-features"] {
+        guest.tree(&root.join(part), part);
     }
 }

@@ -1,27 +1,6 @@
 # The cases on pure cgroup v2: launch, limits, OOM, kill, freeze, stats, a nested host.
-# Output begins on a new line, since the console also carries the kernel's words.
 
-case_() {
-  name=$1
-  shift
-  if out=$("$@" 2>&1); then echo "ok $name"; else
-    echo "not ok $name: $out"
-    tail -n 5 /daemon.log
-  fi
-}
-eq() { [ "$1" = "$2" ] || { echo "expected $2, got $1"; return 1; }; }
-d() { droste "$@"; }
-export DOCKER_HOST=unix:///run/droste.sock
-
-droste daemon -H "$DOCKER_HOST" --data-root /var/lib/droste --exec-root /run/droste --pidfile /run/droste.pid >/daemon.log 2>&1 &
-daemon=$!
-tries=0
-until d version >/dev/null 2>&1; do
-  tries=$((tries + 1))
-  [ $tries -lt 300 ] && kill -0 $daemon 2>/dev/null || { echo "not ok the daemon starts"; cat /daemon.log; exit; }
-  sleep 0.2
-done
-echo "ok the daemon starts"
+start
 
 limit() { eq "$(d run --rm $1 base cat /sys/fs/cgroup/$2)" "$3"; }
 version() { eq "$(d info --format '{{.CgroupVersion}}')" 2; }

@@ -1,18 +1,24 @@
 //! Pure cgroup v2, which most users have, as they meet it: the static `droste` as daemon and client, with an image, on
-//! Debian's kernel. `guest.sh` and `quota.sh` print one `ok` or `not ok` line for each case.
+//! Debian's kernel. The scripts print one `ok` or `not ok` line for each case; they all begin with `cases.sh`.
 
 use std::process::Command;
 
-use droste_test_host::Machine;
-use droste_test_host::programs;
+use droste_test_host::{Machine, programs};
 use droste_test_support::engine::droste_program;
 use droste_test_support::image;
+
+/// A guest's script, with what all of them begin with.
+fn script(cases: &str) -> String {
+    [include_str!("cases.sh"), cases].concat()
+}
 
 #[test]
 fn pure_cgroup_v2() {
     let droste = std::fs::read(droste_program()).expect("the program under test");
-    let mut machine = Machine::new(&image::busybox(), include_str!("guest.sh"));
+    let mut machine = Machine::new(&image::busybox(), &script(include_str!("guest.sh")));
     machine.guest().file("bin/droste", 0o755, &droste);
+    // As Debian has it: AppArmor confines what runs.
+    programs::add_apparmor(machine.guest());
     let rootfs = image::rootfs().file("bin/docker", 0o755, &droste).finish();
     machine.guest().file("image.tar", 0o644, &rootfs);
     machine.boot().assert_all_ok([]);
@@ -34,9 +40,19 @@ fn file_system() -> Vec<u8> {
 #[test]
 fn project_quotas() {
     let droste = droste_program();
-    let mut machine = Machine::new(&image::busybox(), include_str!("quota.sh"));
+    let mut machine = Machine::new(&image::busybox(), &script(include_str!("quota.sh")));
     programs::add(machine.guest(), "droste", droste.to_str().expect("a path of letters"));
     machine.guest().file("image.tar", 0o644, &image::rootfs().finish());
     machine.guest().file("data.img", 0o644, &file_system());
     machine.boot().assert_all_ok(["quotas are found", "removal"]);
+}
+
+#[test]
+fn apparmor() {
+    let droste = droste_program();
+    let mut machine = Machine::new(&image::busybox(), &script(include_str!("apparmor.sh")));
+    programs::add(machine.guest(), "droste", droste.to_str().expect("a path of letters"));
+    programs::add_apparmor(machine.guest());
+    machine.guest().file("image.tar", 0o644, &image::rootfs().finish());
+    machine.boot().assert_all_ok(["it denies mounts", "is a floor", "without a compiler"]);
 }

@@ -1,29 +1,13 @@
 # Hosts at their limits of disk, on an ext4 that has project quotas: a write fails, and nobody is ended for it.
 
-case_() {
-  name=$1
-  shift
-  if out=$("$@" 2>&1); then echo "ok $name"; else
-    echo "not ok $name: $out"
-    grep -v INFO /daemon.log | tail -n 5 | sed 's/^/# /'
-    d inspect -f '# {{json .State}}' host
-  fi
+data=/data
+explain() {
+  grep -v INFO /daemon.log | tail -n 5 | sed 's/^/# /'
+  d inspect -f '# {{json .State}}' host
 }
-eq() { [ "$1" = "$2" ] || { echo "expected $2, got $1"; return 1; }; }
-d() { droste "$@"; }
-export DOCKER_HOST=unix:///run/droste.sock
-
 mkdir -p /data
 mount -t ext4 -o loop,prjquota /data.img /data || { echo "not ok ext4 with project quotas can be mounted"; exit; }
-droste daemon -H "$DOCKER_HOST" --data-root /data --exec-root /run/droste --pidfile /run/droste.pid >/daemon.log 2>&1 &
-daemon=$!
-tries=0
-until d version >/dev/null 2>&1; do
-  tries=$((tries + 1))
-  [ $tries -lt 300 ] && kill -0 $daemon 2>/dev/null || { echo "not ok the daemon starts"; cat /daemon.log; exit; }
-  sleep 0.2
-done
-echo "ok the daemon starts"
+start
 
 limit=12582912
 used() { d host inspect -f "{{.Limits.disk.Used}}" "$1"; }
@@ -77,11 +61,7 @@ stranger() {
 restarted() {
   kill -9 $daemon
   wait $daemon
-  droste daemon -H "$DOCKER_HOST" --data-root /data --exec-root /run/droste --pidfile /run/droste.pid >/daemon.log 2>&1 &
-  daemon=$!
-  tries=0
-  until d version >/dev/null 2>&1; do tries=$((tries + 1)); [ $tries -lt 300 ] || return 1; sleep 0.2; done
-  used host >/dev/null && layer && d --at host rm writer
+  serve && used host >/dev/null && layer && d --at host rm writer
 }
 removed() { d rm -f host beside && eq "$(d ps -aq)" ""; }
 

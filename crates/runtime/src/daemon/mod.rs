@@ -1,5 +1,6 @@
 //! What the threaded daemon uses. Nothing here forks: shims are spawned, and each does one container's or exec's work.
 
+pub mod apparmor;
 mod attach;
 pub mod filesystems;
 pub mod logs;
