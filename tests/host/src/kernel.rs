@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::Initramfs;
 
 /// Modules that the guest may load, as folders or files below `kernel/`.
-const MODULES: [&str; 31] = [
+const MODULES: [&str; 32] = [
     "net/netfilter",
     "net/ipv4",
     "net/ipv6",
@@ -23,6 +23,7 @@ const MODULES: [&str; 31] = [
     "fs/overlayfs",
     "fs/ext4",
     "fs/jbd2",
+    "fs/xfs",
     "fs/mbcache.ko",
     "fs/quota/quota_tree.ko",
     "fs/quota/quota_v2.ko",

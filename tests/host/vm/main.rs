@@ -27,24 +27,35 @@ fn pure_cgroup_v2() {
 /// How large the file system is that has quotas.
 const SPACE: u64 = 96 << 20;
 
-/// An ext4 with project quotas.
-fn file_system() -> Vec<u8> {
+/// What a program that makes file systems makes of a file.
+fn file_system(mkfs: &str, package: &str, options: &[&str]) -> Vec<u8> {
     let file = tempfile::NamedTempFile::new_in("/var/tmp").expect("a file in /var/tmp");
     file.as_file().set_len(SPACE).expect("a sparse file");
-    let made = Command::new("mkfs.ext4").args(["-q", "-O", "project,quota"]).arg(file.path()).output();
-    let made = made.expect("Debian's package e2fsprogs is missing (scripts/setup test)");
-    assert!(made.status.success(), "mkfs.ext4: {}", String::from_utf8_lossy(&made.stderr));
+    let made = Command::new(mkfs).arg("-q").args(options).arg(file.path()).output();
+    let made = made.unwrap_or_else(|_| panic!("Debian's package {package} is missing (scripts/setup test)"));
+    assert!(made.status.success(), "{mkfs}: {}", String::from_utf8_lossy(&made.stderr));
     std::fs::read(file.path()).expect("the file system")
 }
 
-#[test]
-fn project_quotas() {
+fn quotas(kind: &str, made: &[u8]) {
     let droste = droste_program();
-    let mut machine = Machine::new(&image::busybox(), &script(include_str!("quota.sh")));
+    let cases = [&format!("kind={kind}\n"), include_str!("quota.sh")].concat();
+    let mut machine = Machine::new(&image::busybox(), &script(&cases));
     programs::add(machine.guest(), "droste", droste.to_str().expect("a path of letters"));
     machine.guest().file("image.tar", 0o644, &image::rootfs().finish());
-    machine.guest().file("data.img", 0o644, &file_system());
+    machine.guest().file("data.img", 0o644, made);
     machine.boot().assert_all_ok(["quotas are found", "removal"]);
+}
+
+#[test]
+fn project_quotas_of_ext4() {
+    quotas("ext4", &file_system("mkfs.ext4", "e2fsprogs", &["-O", "project,quota"]));
+}
+
+#[test]
+fn project_quotas_of_xfs() {
+    // For so small a one it wants that word.
+    quotas("xfs", &file_system("mkfs.xfs", "xfsprogs", &["--unsupported"]));
 }
 
 #[test]
