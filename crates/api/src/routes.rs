@@ -153,8 +153,8 @@ const fn plugin(method: Method, pattern: &'static str) -> Route {
     route(method, pattern, Object::Other, Effect::Changes, Answer::NoPlugins)
 }
 
-const NO_BUILD: &str = "building images is not part of this version of Droste: build with another tool and load the \
-                        result with 'docker load', or pull it from a registry";
+const NO_BUILD: &str = "building images is not part of this version of Droste: build with 'docker buildx build --load', \
+                        which does it in a container, or with another tool, and load the result with 'docker load'";
 const NO_CHECKPOINT: &str = "checkpoints are not part of this version of Droste";
 const NO_SEARCH: &str = "searching a registry is not part of this version of Droste";
 const NO_DEBUG: &str = "Droste has no Go profiler";

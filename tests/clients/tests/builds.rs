@@ -5,8 +5,10 @@
 use droste_test_clients::clients;
 use droste_test_clients::place::{Machine, Place};
 use droste_test_support::Engine;
+use testcontainers::GenericBuildableImage;
+use testcontainers::runners::AsyncBuilder;
 
-const SENTENCE: &str = "building images is not part of this version of Droste: build with another tool and load the result with 'docker load', or pull it from a registry";
+const SENTENCE: &str = "building images is not part of this version of Droste: build with 'docker buildx build --load', which does it in a container, or with another tool, and load the result with 'docker load'";
 
 /// Runs a client's build of a folder with a Dockerfile; gives what it said.
 fn refused(build: &str) {
@@ -21,6 +23,11 @@ fn refused(build: &str) {
     assert!(said.code != Some(0), "{said:?}");
     assert_eq!(said.text.matches(SENTENCE).count(), 1, "{said:?}");
     assert_eq!(e.get("/images/json?all=1"), before);
+}
+
+/// What an error says, and what those that caused it say.
+fn sources(error: &dyn std::error::Error) -> Vec<String> {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect()
 }
 
 #[test]
@@ -39,4 +46,36 @@ fn of_compose() {
 #[test]
 fn of_docker_py() {
     refused("python3 -c \"import docker; docker.from_env().images.build(path='.')\"");
+}
+
+#[test]
+fn of_testcontainers_for_python() {
+    refused("TESTCONTAINERS_RYUK_DISABLED=true python3 -c \"from testcontainers.core.image import DockerImage; DockerImage(path='.').build()\"");
+}
+
+#[test]
+fn of_testcontainers_for_node() {
+    let build = "require('testcontainers').GenericContainer.fromDockerfile('.').build().then(() => process.exit(0), (error) => { console.error(error.message); process.exit(1); })";
+    refused(&format!("TESTCONTAINERS_RYUK_DISABLED=true node -e \"{build}\""));
+}
+
+/// The build itself; `of_testcontainers_for_rust` runs it, in this program, where the engine is.
+#[tokio::test]
+#[ignore = "of_testcontainers_for_rust runs it"]
+async fn in_rust() {
+    let image = GenericBuildableImage::new("made", "latest").with_dockerfile("./Dockerfile");
+    let error = image.build_image().await.unwrap_err();
+    panic!("{}", sources(&error).join(": "));
+}
+
+#[test]
+fn of_testcontainers_for_rust() {
+    refused("$ITSELF --ignored --exact --nocapture in_rust");
+}
+
+#[test]
+fn of_a_dev_container() {
+    let settings = "mkdir .devcontainer && echo '{\"build\": {\"dockerfile\": \"../Dockerfile\"}}' >.devcontainer/devcontainer.json";
+    let program = clients().join("sdks/js/devcontainers/node_modules/.bin/devcontainer");
+    refused(&format!("{settings} && node {} up --workspace-folder . --log-format text", program.display()));
 }

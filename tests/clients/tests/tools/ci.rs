@@ -45,7 +45,7 @@ pub(crate) fn contained(agent: &Container, script: &str, choices: &[String]) {
 }
 
 /// Runs a script on the machine.
-fn on_machine(e: &Engine, script: &str) {
+pub(crate) fn on_machine(e: &Engine, script: &str, choices: &[String]) {
     image::make(e);
     let scratch = e.scratch();
     let bind = if e.is_docker() { e.socket().display().to_string() } else { "/var/run/docker.sock".to_owned() };
@@ -63,7 +63,7 @@ fn on_machine(e: &Engine, script: &str) {
         .env("INSIDE", format!("nsenter --net={}", e.netns_path().display()))
         .env("CONTAINED", "no")
         .envs([("IMAGE", BASE), ("TOOLS", TOOLS)])
-        .envs(choices().iter().map(|choice| choice.split_once('=').unwrap()))
+        .envs(choices.iter().map(|choice| choice.split_once('=').unwrap()))
         .output()
         .unwrap();
     assert!(output.status.success(), "{script}: {}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -88,7 +88,7 @@ fn jenkins_in_a_container() {
 
 #[test]
 fn jenkins_on_the_machine() {
-    on_machine(Engine::shared(), "jenkins.sh");
+    on_machine(Engine::shared(), "jenkins.sh", &choices());
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn gitlab_runner_in_a_container() {
 
 #[test]
 fn gitlab_runner_on_the_machine() {
-    on_machine(Engine::shared(), "gitlab.sh");
+    on_machine(Engine::shared(), "gitlab.sh", &choices());
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn github_runner_in_a_container() {
 
 #[test]
 fn github_runner_on_the_machine() {
-    on_machine(Engine::shared(), "github.sh");
+    on_machine(Engine::shared(), "github.sh", &choices());
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn act_in_a_container() {
 
 #[test]
 fn act_on_the_machine() {
-    on_machine(Engine::shared(), "act.sh");
+    on_machine(Engine::shared(), "act.sh", &choices());
 }
 
 /// Its nodes are privileged, which below is as much as their host is.
@@ -134,5 +134,5 @@ fn kind_in_a_privileged_container() {
 
 #[test]
 fn kind_on_the_machine() {
-    on_machine(Engine::shared(), "kind.sh");
+    on_machine(Engine::shared(), "kind.sh", &choices());
 }

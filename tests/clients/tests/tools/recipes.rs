@@ -11,8 +11,8 @@ use droste_test_support::engine::droste_program;
 use droste_test_support::image::BASE;
 use droste_test_support::{Container, Engine, Value, json};
 
-use crate::ci;
 use crate::image::{self, TOOLS};
+use crate::{builds, ci};
 
 /// Names of images on the pages for which the one of the tests stands in.
 const STAND_INS: [&str; 6] = ["docker:cli", "jenkins-with-docker:latest", "gitlab/gitlab-runner:latest", "actions-runner:latest", "nginx:alpine", "busybox:latest"];
@@ -219,6 +219,17 @@ fn github_actions() {
 fn coding_agents() {
     let Some(reader) = droste() else { return };
     reader.follows("coding-agents.md", |block| panic!("{:?}", block.words));
+}
+
+/// Its readers have the plugin, and BuildKit's image is there.
+#[test]
+fn builds() {
+    let Some(reader) = droste() else { return };
+    builds::make_buildkit(reader.engine);
+    let settings = reader.home.path().join(".docker");
+    std::fs::create_dir(&settings).unwrap();
+    symlink(clients().join("cli-plugins-buildx"), settings.join("cli-plugins")).unwrap();
+    reader.follows("builds.md", |block| assert_eq!(block.words, ["dockerfile", "Dockerfile"]));
 }
 
 /// The pages' Python is the one that has Testcontainers, in its image and on the machine.
