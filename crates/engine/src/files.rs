@@ -300,18 +300,24 @@ impl Host {
     pub async fn changes(&self, at: &str) -> Result<Vec<(ChangeKind, String)>> {
         let container = self.member(at)?;
         let (engine, owned) = (Arc::clone(&self.engine), Arc::clone(&container));
-        let listed = tokio::task::spawn_blocking(move || {
-            let overlay = engine.layers_of(&owned)?;
-            droste_image::changes(&overlay.upper, &overlay.lower_paths())
-        });
         let failed = |error: &dyn std::fmt::Display| Error::hidden("the container's changes could not be read", error);
-        let changes = listed.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let listed = self.state.transit.run(move || {
+            let overlay = engine.layers_of(&owned).map_err(|error| failed(&error))?;
+            droste_image::changes(&overlay.upper, &overlay.lower_paths()).map_err(|error| match error {
+                droste_image::Error::TooDeep => archive_error(error),
+                error => failed(&error),
+            })
+        });
         let kind = |kind| match kind {
             droste_image::ChangeKind::Modified => ChangeKind::Modified,
             droste_image::ChangeKind::Added => ChangeKind::Added,
             droste_image::ChangeKind::Deleted => ChangeKind::Deleted,
         };
-        Ok(changes.into_iter().map(|change| (kind(change.kind), change.path.to_string_lossy().into_owned())).collect())
+        Ok(listed
+            .await?
+            .into_iter()
+            .map(|change| (kind(change.kind), change.path.to_string_lossy().into_owned()))
+            .collect())
     }
 
     /// Bytes that a container has written, and bytes of its whole root.

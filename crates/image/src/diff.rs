@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fgetxattr, openat, statat};
 use rustix::io::Errno;
 
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, MOST_LEVELS, Result};
 use crate::pack::{is_opaque, sorted_names};
 
 /// What happened to a path; the numbers are Docker's.
@@ -38,11 +38,10 @@ pub struct Change {
 pub fn changes(upper: &Path, lowers: &[PathBuf]) -> Result<Vec<Change>> {
     let lowers = lowers.iter().map(|path| open(path).at("open", path)).collect::<Result<Vec<_>>>()?;
     let upper_dir = open(upper).at("open", upper)?;
-    let mut walk = Walk { found: Vec::new() };
-    walk.directory(upper_dir.as_fd(), &lowers, Path::new("/")).map_err(|source| Error::Io {
-        operation: "compare",
-        path: upper.to_owned(),
-        source: source.into(),
+    let mut walk = Walk { found: Vec::new(), level: 0 };
+    walk.directory(upper_dir.as_fd(), &lowers, Path::new("/")).map_err(|source| match source {
+        Errno::NAMETOOLONG => Error::TooDeep,
+        source => Error::Io { operation: "compare", path: upper.to_owned(), source: source.into() },
     })?;
     Ok(walk.found)
 }
@@ -55,13 +54,19 @@ fn open(path: &Path) -> rustix::io::Result<OwnedFd> {
 
 struct Walk {
     found: Vec<Change>,
+    /// How many directories the one that is being compared lies in.
+    level: usize,
 }
 
 impl Walk {
     fn directory(&mut self, upper: BorrowedFd<'_>, lowers: &[OwnedFd], path: &Path) -> rustix::io::Result<()> {
-        let names = sorted_names(upper)?;
-        for name in &names {
-            self.item(upper, lowers, name, path)?;
+        if self.level > MOST_LEVELS {
+            return Err(Errno::NAMETOOLONG);
+        }
+        for name in sorted_names(upper)? {
+            self.level += 1;
+            self.item(upper, lowers, &name, path)?;
+            self.level -= 1;
         }
         Ok(())
     }

@@ -77,6 +77,9 @@ pub enum Error {
         /// `bytes` or `entries`.
         unit: &'static str,
     },
+    /// Directories that nobody could have meant.
+    #[error("directories are nested more than {MOST_LEVELS} levels deep")]
+    TooDeep,
     /// Content does not have the digest it should have.
     #[error("{what}: digest mismatch: expected {expected}, got {actual}")]
     WrongDigest {
@@ -114,6 +117,9 @@ pub enum Error {
 
 /// As many lower directories as fit into one mount call by their short relative names.
 pub const MOST_LAYERS: usize = 300;
+
+/// How deep directories may be nested in what is packed or compared: the walk takes stack and descriptors for each level.
+pub(crate) const MOST_LEVELS: usize = 500;
 
 impl From<TarError> for Error {
     fn from(error: TarError) -> Self {

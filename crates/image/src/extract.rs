@@ -7,18 +7,17 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags, fchmod, fchown,
-    fsetxattr, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat,
-    utimensat,
+    fsetxattr, futimens, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, openat2, statat, symlinkat, utimensat,
 };
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::remove::remove_at;
 use crate::tar::read::{Source, TarReader};
 use crate::tar::{Entry, Kind};
 
@@ -551,44 +550,4 @@ fn set_link_xattrs(parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> rustix
         }
     }
     Ok(())
-}
-
-/// Removes a file, or a directory with all that is in it, without following links or leaving the file system tree.
-pub(crate) fn remove_at(parent: BorrowedFd<'_>, name: &[u8], is_directory: bool) -> rustix::io::Result<()> {
-    if !is_directory {
-        return unlinkat(parent, name, AtFlags::empty());
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = openat(parent, name, flags, Mode::empty())?;
-    for entry in rustix::fs::Dir::read_from(&directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        let is_directory = match entry.file_type() {
-            FileType::Unknown => {
-                let found = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                FileType::from_raw_mode(found.st_mode) == FileType::Directory
-            }
-            kind => kind == FileType::Directory,
-        };
-        remove_at(directory.as_fd(), name, is_directory)?;
-    }
-    unlinkat(parent, name, AtFlags::REMOVEDIR)
-}
-
-/// Removes a tree by path; nothing there is no error.
-pub(crate) fn remove_tree(path: &std::path::Path) -> Result<()> {
-    let found = match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(found) => found,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(Error::Io { operation: "look up", path: path.to_owned(), source: error.into() }),
-    };
-    let is_directory = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
-    remove_at(CWD, path.as_os_str().as_bytes(), is_directory).map_err(|error| Error::Io {
-        operation: "remove",
-        path: path.to_owned(),
-        source: error.into(),
-    })
 }

@@ -13,7 +13,8 @@ use rustix::fs::{CWD, Mode, OFlags, fchmod, openat};
 
 use crate::decompress::decompress;
 use crate::error::{Context as _, Error, Result};
-use crate::extract::{Limits, Rules, extract, remove_tree};
+use crate::extract::{Limits, Rules, extract};
+use crate::remove::remove_tree;
 use crate::skeleton::{FILE_NAME, LayerSource, ROOT_DIR, Recorder};
 use crate::tar::read::TarReader;
 

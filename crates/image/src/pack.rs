@@ -13,7 +13,7 @@ use rustix::fs::{
     AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, major, minor, openat, readlinkat, statat,
 };
 
-use crate::error::{Error, Result};
+use crate::error::{Error, MOST_LEVELS, Result};
 use crate::extract::{open_in, split_path};
 use crate::tar::write::TarWriter;
 use crate::tar::{Entry, Kind};
@@ -49,6 +49,7 @@ pub fn pack(root: BorrowedFd<'_>, path: &[u8], options: &PackOptions, out: impl 
         tar: TarWriter::new(out),
         whiteouts: options.whiteouts,
         links: HashMap::new(),
+        level: 0,
         buffer: vec![0; BUFFER],
     };
     let trimmed = path.strip_suffix(b"/.").unwrap_or(path);
@@ -78,6 +79,8 @@ struct Packer<W> {
     whiteouts: bool,
     /// Files with several names: where each was written first.
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// How many directories the one that is being packed lies in.
+    level: usize,
     buffer: Vec<u8>,
 }
 
@@ -110,6 +113,9 @@ impl<W: Write> Packer<W> {
     }
 
     fn directory(&mut self, directory: &OwnedFd, found: &Stat, shown: Vec<u8>) -> Result<()> {
+        if self.level > MOST_LEVELS {
+            return Err(Error::TooDeep);
+        }
         if !shown.is_empty() {
             let slash: &[u8] = if shown.ends_with(b"/") { b"" } else { b"/" };
             let mut entry = entry_of(Kind::Directory, found, [shown.as_slice(), slash].concat());
@@ -121,7 +127,9 @@ impl<W: Write> Packer<W> {
             self.tar.file(&entry, b"").map_err(Error::WriteStream)?;
         }
         for name in sorted_names(directory.as_fd()).map_err(|error| failed(&shown, error))? {
+            self.level += 1;
             self.item(directory.as_fd(), &name, child(&shown, &name))?;
+            self.level -= 1;
         }
         Ok(())
     }

@@ -22,10 +22,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ImageConfig;
 use crate::error::{Context as _, Error, MOST_LAYERS, Result};
-use crate::extract::{Limits, remove_tree};
+use crate::extract::Limits;
 use crate::hash::digest_of;
 use crate::layer::{FreshLayer, unpack_layer};
 use crate::possession::Shown;
+use crate::remove::remove_tree;
 use crate::skeleton::{ROOT_DIR, write_layer};
 
 const BLOBS: &str = "blobs/sha256";

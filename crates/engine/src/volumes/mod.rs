@@ -339,8 +339,5 @@ fn folders(of: &Path) -> Vec<PathBuf> {
 /// Removes a volume's folder. What is mounted over its files is unmounted and not deleted.
 fn remove_folder(path: &Path) -> std::io::Result<()> {
     filesystems::detach(&path.join(DATA))?;
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    droste_image::remove_tree(path).map_err(std::io::Error::other)
 }
