@@ -3,6 +3,8 @@
 //! [`Bounds::bound`] is pure. It never gives more than the host has; what it left out it says in sentences for the
 //! reply's `Warnings`. A container that becomes a host passes its own privileges on as bounds ([`Bounds::of`]).
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::apparmor;
@@ -254,17 +256,19 @@ impl Bounds {
         let mut refused = Vec::new();
         for (node, access) in &request.devices {
             match usable(node, *access) {
-                true => {
-                    nodes.retain(|had| had.path != node.path);
-                    nodes.push(node.clone());
-                }
+                true => nodes.push(node.clone()),
                 false => refused.push(node.path.clone()),
             }
         }
         if !refused.is_empty() && !request.privileged {
             warnings.push(left_out("devices", &refused));
         }
-        (nodes, self.device_rules(request, warnings))
+        // What was asked for last has the place.
+        let mut taken = BTreeSet::new();
+        let mut last: Vec<DeviceNode> =
+            nodes.into_iter().rev().filter(|node| taken.insert(node.path.clone())).collect();
+        last.reverse();
+        (last, self.device_rules(request, warnings))
     }
 
     fn device_rules(&self, request: &Request, warnings: &mut Vec<String>) -> Vec<DeviceRule> {

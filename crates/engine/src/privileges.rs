@@ -22,6 +22,9 @@ use crate::error::{Error, Result};
 use crate::host::{Host, HostState, Power, Target};
 use crate::settings::Settings;
 
+/// How many files are looked at below a host's `/dev` and other directories of devices: hosts may fill theirs.
+const MOST_DEVICES: usize = 16_384;
+
 /// Through how many containers a namespace is followed to whose it is.
 const MOST_SHARERS: usize = 64;
 
@@ -135,7 +138,7 @@ fn devices(namespaces: &HostNamespaces, asked: &HostConfig) -> Result<Vec<(Devic
     let found = view.run(move || {
         let mut all = Vec::new();
         if privileged {
-            collect(Path::new("/dev"), &mut all);
+            all = collect(Path::new("/dev"))?;
         }
         for mapping in &mappings {
             let permissions = or(&mapping.permissions, "rwm");
@@ -167,8 +170,7 @@ fn named(on_host: &str, in_container: &str, access: Access) -> Result<Vec<(Devic
     };
     let metadata = at(Path::new(on_host)).map_err(missing)?;
     if metadata.is_dir() {
-        let mut below = Vec::new();
-        collect(Path::new(on_host), &mut below);
+        let below = collect(Path::new(on_host))?;
         if below.is_empty() {
             return Err(not_a_device());
         }
@@ -183,19 +185,29 @@ fn named(on_host: &str, in_container: &str, access: Access) -> Result<Vec<(Devic
 }
 
 /// Every device node below a directory, but for terminals and the like that a container has of its own.
-fn collect(directory: &Path, into: &mut Vec<(DeviceNode, Access)>) {
+fn collect(directory: &Path) -> Result<Vec<(DeviceNode, Access)>> {
     const OWN: [&str; 5] = ["pts", "shm", "fd", "mqueue", ".udev"];
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let (path, name) = (entry.path(), entry.file_name());
-        let Ok(kind) = entry.file_type() else { continue };
-        if kind.is_dir() && !OWN.iter().any(|own| name == *own) {
-            collect(&path, into);
-        } else if name != "console" {
-            // Not what links lead to: `/dev/stdin` would be what the daemon reads.
-            let found = entry.metadata().ok().and_then(|metadata| node(&metadata, &path.to_string_lossy()));
-            into.extend(found.map(|node| (node, Access::ALL)));
+    let mut waiting = vec![directory.to_owned()];
+    let (mut found, mut seen) = (Vec::new(), 0);
+    while let Some(directory) = waiting.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            seen += 1;
+            if seen > MOST_DEVICES {
+                let text = format!("there are more than {MOST_DEVICES} files among this host's devices");
+                return Err(Error::invalid(format!("{text}: remove what is no device from its /dev")));
+            }
+            let (path, name) = (entry.path(), entry.file_name());
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() && !OWN.iter().any(|own| name == *own) {
+                waiting.push(path);
+            } else if name != "console" {
+                // Not what links lead to: `/dev/stdin` would be what the daemon reads.
+                let node = entry.metadata().ok().and_then(|metadata| node(&metadata, &path.to_string_lossy()));
+                found.extend(node.map(|node| (node, Access::ALL)));
+            }
         }
     }
+    Ok(found)
 }
 
 /// What is at a path of the host, whose root is this thread's. Magic links lead nowhere.
