@@ -13,9 +13,9 @@ use rustix::mount::{
     fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
     unmount,
 };
-use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+use rustix::thread::{CapabilitySet, ThreadNameSpaceType, move_into_thread_name_spaces};
 
-use super::namespaces::{EnterError, HostNamespaces, chroot_to, enter, on_thread, step};
+use super::namespaces::{EnterError, FILES, HostNamespaces, chroot_to, enter, keep_to, on_thread, step};
 use crate::plan::{MountFlags, Overlay};
 use crate::sys;
 
@@ -87,8 +87,8 @@ impl HostNamespaces {
         self.inside(|| wanted.make(look_up))
     }
 
-    /// Runs `work` in all of this host's namespaces but that of its users, with its root as `/`, on a thread of its own.
-    /// It blocks until that is done.
+    /// Runs `work` in all of this host's namespaces but that of its users, with its root as `/`, on a thread of its own
+    /// that may mount and work with files, and little else. It blocks until that is done.
     ///
     /// # Errors
     /// When a namespace can't be entered.
@@ -106,6 +106,8 @@ impl HostNamespaces {
             }
             enter(self.mnt.as_fd())?;
             chroot_to(self.root.as_fd())?;
+            // Servers of network file systems want to be asked from a port of root's.
+            keep_to(FILES.union(CapabilitySet::NET_BIND_SERVICE))?;
             Ok(work())
         })
     }

@@ -1,7 +1,8 @@
 //! Reading a container's log while the shim writes, rotates and compresses it.
 //!
 //! Files are opened from the newest to the oldest, so that a rotation meanwhile shows a file twice rather than never,
-//! and read from the oldest. Following watches the log's directory.
+//! and read from the oldest. Following watches the log's directory. However large a log is, however long its reader has
+//! been away, and whatever its reader wants of it, no more than some lines of it are in memory.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
@@ -20,8 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Stream;
 
-const AHEAD: usize = 64;
-const BLOCK: u64 = 64 * 1024;
+const AHEAD: usize = 16;
+const BLOCK: usize = 64 * 1024;
 
 /// What is to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,48 +127,34 @@ impl Reader {
     /// Reads what is there. Gives the live file, if there may be more.
     fn read_existing(&mut self) -> io::Result<Option<Live>> {
         let mut files = open_files(&self.path)?;
-        let mut lines = match self.options.tail {
-            Some(count) => tail(&mut files, count)?,
-            None => VecDeque::new(),
-        };
-        for line in lines.drain(..) {
-            if self.pass(&line, true) == Flow::End {
-                return Ok(None);
-            }
+        if let Some(count) = self.options.tail {
+            leave_tail(&mut files, count)?;
         }
         let Some(newest) = files.pop_front() else { return Ok(None) };
-        if self.options.tail.is_none() {
-            for file in files.into_iter().rev() {
-                if self.read_whole(file)? == Flow::End {
-                    return Ok(None);
-                }
+        for file in files.into_iter().rev() {
+            if self.read_whole(file)? == Flow::End {
+                return Ok(None);
             }
         }
         let Opened { source, inode, .. } = newest;
         let Source::Plain(file) = source else { return Ok(None) };
         let position = (&file).stream_position()?;
         let mut live = Live { file, inode, position, rest: Vec::new() };
-        let flow = self.read_live(&mut live)?;
-        Ok((flow == Flow::More).then_some(live))
+        while let Some(lines) = live.lines()? {
+            for line in lines {
+                if self.pass(&line) == Flow::End {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(live))
     }
 
     fn read_whole(&mut self, file: Opened) -> io::Result<Flow> {
-        let mut reader = BufReader::new(file.source);
+        let mut lines = file.lines()?;
         let mut line = Vec::new();
-        loop {
-            line.clear();
-            if reader.read_until(b'\n', &mut line)? == 0 {
-                return Ok(Flow::More);
-            }
-            if self.pass(&line, true) == Flow::End {
-                return Ok(Flow::End);
-            }
-        }
-    }
-
-    fn read_live(&mut self, live: &mut Live) -> io::Result<Flow> {
-        for line in live.lines()? {
-            if self.pass(&line, true) == Flow::End {
+        while next_line(&mut lines, &mut line)? {
+            if self.pass(&line) == Flow::End {
                 return Ok(Flow::End);
             }
         }
@@ -175,8 +162,7 @@ impl Reader {
     }
 
     /// Decodes and filters a line, on a thread that may block.
-    fn pass(&mut self, line: &[u8], blocking: bool) -> Flow {
-        debug_assert!(blocking);
+    fn pass(&mut self, line: &[u8]) -> Flow {
         match self.filter(line) {
             Filtered::Skip => Flow::More,
             Filtered::End => Flow::End,
@@ -235,27 +221,33 @@ impl Reader {
 
     async fn catch_up(&mut self, live: &mut Live) -> io::Result<Flow> {
         loop {
-            for line in live.lines()? {
-                if self.deliver(&line).await == Flow::End {
-                    return Ok(Flow::End);
-                }
+            if self.deliver_new(live).await? == Flow::End {
+                return Ok(Flow::End);
             }
             let inode = std::fs::metadata(&self.path).map(|metadata| metadata.ino());
             if inode.is_err() || inode.is_ok_and(|inode| inode == live.inode) {
                 return Ok(Flow::More);
             }
             // The shim renames only what it has finished writing, so this is all of the old file.
-            let rest = live.lines()?;
-            for line in rest {
-                if self.deliver(&line).await == Flow::End {
-                    return Ok(Flow::End);
-                }
+            if self.deliver_new(live).await? == Flow::End {
+                return Ok(Flow::End);
             }
             match self.next_files(live.inode).await? {
                 Some(new) => *live = new,
                 None => return Ok(Flow::End),
             }
         }
+    }
+
+    async fn deliver_new(&mut self, live: &mut Live) -> io::Result<Flow> {
+        while let Some(lines) = live.lines()? {
+            for line in lines {
+                if self.deliver(&line).await == Flow::End {
+                    return Ok(Flow::End);
+                }
+            }
+        }
+        Ok(Flow::More)
     }
 
     /// Goes on behind the file with `inode`, which is not the newest any more.
@@ -266,13 +258,11 @@ impl Reader {
         files.truncate(known.unwrap_or(files.len()));
         let Some(newest) = files.pop_front() else { return Ok(None) };
         for file in files.into_iter().rev() {
-            let mut bytes = Vec::new();
-            let mut source = file.source;
-            source.read_to_end(&mut bytes)?;
-            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (mut lines, mut line) = (file.lines()?, Vec::new());
+            while next_line(&mut lines, &mut line)? {
                 // Compressed meanwhile, the old file has another inode: its entries were delivered.
-                let seen = known.is_none() && decode(line).is_some_and(|entry| Some(entry.time) <= after);
-                if !seen && self.deliver(line).await == Flow::End {
+                let seen = known.is_none() && decode(&line).is_some_and(|entry| Some(entry.time) <= after);
+                if !seen && self.deliver(&line).await == Flow::End {
                     return Ok(None);
                 }
             }
@@ -305,9 +295,8 @@ enum Filtered {
 }
 
 impl Live {
-    /// The whole lines that were written since the last call; at most a few megabytes at a time would be read by a
-    /// follower that keeps up.
-    fn lines(&mut self) -> io::Result<Vec<Vec<u8>>> {
+    /// Some of the whole lines that were written since the last call, perhaps none yet; `None` if nothing was.
+    fn lines(&mut self) -> io::Result<Option<Vec<Vec<u8>>>> {
         let length = self.file.metadata()?.len();
         if length < self.position {
             // It was truncated.
@@ -315,13 +304,18 @@ impl Live {
             self.rest.clear();
         }
         self.file.seek(SeekFrom::Start(self.position))?;
-        let mut bytes = std::mem::take(&mut self.rest);
-        self.position += (&self.file).read_to_end(&mut bytes)? as u64;
+        let had = self.rest.len();
+        (&self.file).take(BLOCK as u64).read_to_end(&mut self.rest)?;
+        self.position += (self.rest.len() - had) as u64;
+        if self.rest.len() == had {
+            return Ok(None);
+        }
+        let bytes = std::mem::take(&mut self.rest);
         let mut lines: Vec<_> = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
         if lines.last().is_some_and(|line| !line.ends_with(b"\n")) {
             self.rest = lines.pop().unwrap_or_default();
         }
-        Ok(lines)
+        Ok(Some(lines))
     }
 }
 
@@ -329,6 +323,25 @@ impl Live {
 struct Opened {
     source: Source,
     inode: u64,
+    /// How many lines at its beginning nobody wants.
+    unwanted: usize,
+}
+
+impl Opened {
+    /// Its wanted lines.
+    fn lines(self) -> io::Result<BufReader<Source>> {
+        let mut lines = BufReader::new(self.source);
+        for _ in 0..self.unwanted {
+            lines.skip_until(b'\n')?;
+        }
+        Ok(lines)
+    }
+}
+
+/// Reads a line; false at the end.
+fn next_line(lines: &mut BufReader<Source>, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    Ok(lines.read_until(b'\n', line)? > 0)
 }
 
 enum Source {
@@ -361,7 +374,7 @@ fn open_files(path: &Path) -> io::Result<VecDeque<Opened>> {
             Some((wrap, file)) => {
                 let inode = file.metadata()?.ino();
                 if files.iter().all(|known| known.inode != inode) {
-                    files.push_back(Opened { source: wrap(file), inode });
+                    files.push_back(Opened { source: wrap(file), inode, unwanted: 0 });
                 }
             }
             // Between two steps of a rotation the live file is missing for a moment.
@@ -393,56 +406,67 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// The last `count` lines. Leaves the newest file behind its last whole line.
-fn tail(files: &mut VecDeque<Opened>, count: usize) -> io::Result<VecDeque<Vec<u8>>> {
-    let mut lines = VecDeque::new();
-    for (age, opened) in files.iter_mut().enumerate() {
-        let wanted = count - lines.len();
-        let bytes = match &mut opened.source {
-            Source::Plain(file) => last_bytes(file, wanted)?,
-            Source::Compressed(decoder) => {
-                let mut bytes = Vec::new();
-                decoder.read_to_end(&mut bytes)?;
-                bytes
-            }
-        };
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        if let (0, Source::Plain(file)) = (age, &mut opened.source) {
-            let left = i64::try_from(bytes.len() - whole).unwrap_or(0);
-            file.seek(SeekFrom::Current(-left))?;
-        }
-        for line in bytes[..whole].split_inclusive(|byte| *byte == b'\n').rev().take(wanted) {
-            lines.push_front(line.to_vec());
-        }
-        if lines.len() == count {
+/// Leaves the last `count` lines of all files.
+fn leave_tail(files: &mut VecDeque<Opened>, count: usize) -> io::Result<()> {
+    let mut wanted = count;
+    for age in 0..files.len() {
+        wanted -= files[age].leave_last(wanted)?;
+        if wanted == 0 {
+            files.truncate(age + 1);
             break;
         }
     }
-    Ok(lines)
+    Ok(())
 }
 
-/// The end of a file with at least `count` whole lines, if it has them; the file is at its end afterwards.
-fn last_bytes(file: &mut File, count: usize) -> io::Result<Vec<u8>> {
-    let end = file.seek(SeekFrom::End(0))?;
-    let mut start = end;
-    let mut newlines = 0;
-    let mut block = vec![0; usize::try_from(BLOCK).unwrap_or(0)];
-    // One line end more than lines: the one before the first.
-    while start > 0 && newlines <= count {
-        let size = BLOCK.min(start);
-        start -= size;
-        let part = &mut block[..usize::try_from(size).unwrap_or(0)];
-        file.read_exact_at(part, start)?;
-        newlines += part.iter().filter(|byte| **byte == b'\n').count();
+impl Opened {
+    /// Leaves the last `wanted` lines, or as many as there are, which it tells.
+    fn leave_last(&mut self, wanted: usize) -> io::Result<usize> {
+        match &mut self.source {
+            Source::Plain(file) => seek_last(file, wanted),
+            Source::Compressed(decoder) => {
+                let lines = count_lines(decoder)?;
+                let mut file = decoder.get_ref().try_clone()?;
+                file.rewind()?;
+                self.source = compressed(file);
+                let found = lines.min(wanted);
+                self.unwanted = lines - found;
+                Ok(found)
+            }
+        }
     }
-    let mut bytes = vec![0; usize::try_from(end - start).map_err(|_| io::ErrorKind::FileTooLarge)?];
-    file.read_exact_at(&mut bytes, start)?;
-    if start > 0 {
-        // The first line may have begun before.
-        let first = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        bytes.drain(..first);
+}
+
+fn count_lines(source: &mut impl Read) -> io::Result<usize> {
+    let (mut block, mut lines) = (vec![0; BLOCK], 0);
+    loop {
+        match source.read(&mut block)? {
+            0 => return Ok(lines),
+            count => lines += block[..count].iter().filter(|byte| **byte == b'\n').count(),
+        }
     }
-    Ok(bytes)
+}
+
+/// Puts a file before its last `wanted` whole lines, or before all that it has, and tells how many these are. What
+/// follows the last of them is a line that is still being written.
+fn seek_last(file: &mut File, wanted: usize) -> io::Result<usize> {
+    let mut start = file.seek(SeekFrom::End(0))?;
+    let (mut block, mut found) = (vec![0; BLOCK], 0);
+    while start > 0 {
+        let size = BLOCK.min(usize::try_from(start).unwrap_or(BLOCK));
+        start -= size as u64;
+        file.read_exact_at(&mut block[..size], start)?;
+        for (at, _) in block[..size].iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+            // The end of the line before the first that is wanted.
+            if found == wanted {
+                file.seek(SeekFrom::Start(start + at as u64 + 1))?;
+                return Ok(found);
+            }
+            found += 1;
+        }
+    }
+    file.rewind()?;
+    Ok(found)
 }
 
 fn watch(path: &Path) -> io::Result<AsyncFd<rustix::fd::OwnedFd>> {

@@ -203,7 +203,7 @@ impl MountView {
         on_thread(|| {
             enter(self.mnt.as_fd())?;
             chroot_to(self.root.as_fd())?;
-            keep_to_files()?;
+            keep_to(FILES)?;
             Ok(work())
         })
     }
@@ -399,18 +399,20 @@ pub(super) fn chroot_to(root: BorrowedFd<'_>) -> Result<(), EnterError> {
     change().map_err(|error| step("enter root")(error.into()))
 }
 
-/// Gives up, on this thread, what work on a host's or a container's files does not need. So the kernel shows the daemon
-/// no more of processes, in whatever `/proc` is there, than their own user may see.
-fn keep_to_files() -> Result<(), EnterError> {
-    let needed = CapabilitySet::CHOWN
-        | CapabilitySet::DAC_OVERRIDE
-        | CapabilitySet::DAC_READ_SEARCH
-        | CapabilitySet::FOWNER
-        | CapabilitySet::FSETID
-        | CapabilitySet::MKNOD
-        | CapabilitySet::SETFCAP
-        | CapabilitySet::SYS_ADMIN
-        | CapabilitySet::SYS_RESOURCE;
+/// What work on a host's or a container's files needs.
+pub(super) const FILES: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::MKNOD)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SYS_ADMIN)
+    .union(CapabilitySet::SYS_RESOURCE);
+
+/// Gives up, on this thread, all other capabilities. So the kernel shows the daemon no more of processes, in whatever
+/// `/proc` is there, than their own user may see.
+pub(super) fn keep_to(needed: CapabilitySet) -> Result<(), EnterError> {
     let reduce = || {
         let mut sets = rustix::thread::capabilities(None)?;
         sets.effective &= needed;
@@ -439,7 +441,7 @@ impl PrivateRoot<'_> {
         on_thread(|| {
             sys::process::unshare(libc::CLONE_NEWNS).map_err(step("make mount namespace"))?;
             self.mount().map_err(step("mount the container's root"))?;
-            keep_to_files()?;
+            keep_to(FILES)?;
             Ok(work())
         })
     }
