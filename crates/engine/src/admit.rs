@@ -146,6 +146,7 @@ impl Host {
             health: None,
             ports: Vec::new(),
         };
+        crate::logs::check_attributes(&record)?;
         Ok(Admitted { value: NewContainer { record, image, mounted, name, place, limits }, warnings })
     }
 

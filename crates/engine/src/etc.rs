@@ -1,6 +1,8 @@
 //! A container's /etc/hostname, /etc/hosts and /etc/resolv.conf.
 
+use std::io::Read;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use droste_model::container::HostConfig;
@@ -14,6 +16,12 @@ use crate::links;
 use crate::network::Attachment;
 use crate::record::{ContainerRecord, EndpointRecord};
 use crate::settings::Settings;
+
+/// Their names in a container's directory.
+pub(crate) const FILES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
+
+/// The most that is read of one, in bytes.
+const MOST: u64 = 1 << 20;
 
 impl Engine {
     /// /etc/hostname, /etc/hosts and /etc/resolv.conf.
@@ -124,7 +132,7 @@ impl Engine {
 
     fn edit_hosts(&self, record: &ContainerRecord, edit: impl FnOnce(&str) -> String) {
         let path = self.container_dir(&record.id).join("hosts");
-        let edited = std::fs::read_to_string(&path).and_then(|text| std::fs::write(&path, edit(&text)));
+        let edited = read(&path).and_then(|text| std::fs::write(&path, edit(&text)));
         if let Err(error) = edited {
             tracing::warn!(container = %record.id, %error, "its /etc/hosts was not changed");
         }
@@ -134,12 +142,23 @@ impl Engine {
     fn share_files(&self, record: &ContainerRecord, host: &Host, name: &str) -> Result<()> {
         let other = self.container_dir(&host.target(name)?.container().id);
         let own = self.container_dir(&record.id);
-        for file in ["hostname", "hosts", "resolv.conf"] {
-            std::fs::copy(other.join(file), own.join(file))
+        for file in FILES {
+            read(&other.join(file))
+                .and_then(|text| std::fs::write(own.join(file), text))
                 .map_err(|error| Error::hidden(format!("the container's {file} could not be written"), error))?;
         }
         Ok(())
     }
+}
+
+/// Reads one of these files. Their container can write to them, and as much as it likes.
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MOST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MOST {
+        return Err(std::io::Error::other(format!("its container has made it larger than {MOST} bytes")));
+    }
+    Ok(text)
 }
 
 /// The resolv.conf whose servers a host's own name server asks: what it was told, or that of the host above.

@@ -1,17 +1,19 @@
 //! Health checks: a program run in the container at intervals, and what its results amount to.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use droste_model::container::{Config, ExecConfig, Healthcheck};
 use droste_model::id::ExecId;
 use droste_model::state::{Health, HealthProbe, HealthStatus, State};
 use droste_model::time::Timestamp;
 
+use crate::attach::Attached;
 use crate::container::Container;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::exec::Exec;
+use crate::lifecycle::to_the_end;
 use crate::options::ExecStart;
 use crate::random;
 
@@ -121,41 +123,58 @@ fn judge(health: &mut Health, probe: &HealthProbe, retries: i64, in_start: bool)
 }
 
 async fn run(engine: &Arc<Engine>, container: &Arc<Container>, command: &[String], timeout: Duration) -> HealthProbe {
-    let start = Timestamp::now();
+    let (start, begun) = (Timestamp::now(), Instant::now());
     let mut output = Vec::new();
-    let outcome = tokio::time::timeout(timeout, run_once(engine, container, command, &mut output)).await;
+    let outcome: Result<Option<i32>> = async {
+        let (probe, attached) = launch(engine, container, command).await?;
+        let left = timeout.saturating_sub(begun.elapsed());
+        Ok(tokio::time::timeout(left, probe.end(attached, &mut output)).await.ok())
+    }
+    .await;
     let (exit_code, output) = match outcome {
-        Ok(Ok(code)) => (code, String::from_utf8_lossy(&output).into_owned()),
-        Ok(Err(error)) => (-1, error.to_string()),
-        Err(_) => (-1, format!("Health check exceeded timeout ({}s)", timeout.as_secs_f64())),
+        Ok(Some(code)) => (code, String::from_utf8_lossy(&output).into_owned()),
+        Ok(None) => (-1, format!("Health check exceeded timeout ({}s)", timeout.as_secs_f64())),
+        Err(error) => (-1, error.to_string()),
     };
     HealthProbe { start, end: Timestamp::now(), exit_code, output }
 }
 
-async fn run_once(
+/// Starts a check. A launch takes the time that it takes: one that was left in the middle would be nobody's process, and
+/// with a short timeout each check would leave one.
+async fn launch(
     engine: &Arc<Engine>,
     container: &Arc<Container>,
     command: &[String],
-    output: &mut Vec<u8>,
-) -> Result<i32> {
+) -> Result<(Arc<Probe>, Attached)> {
     let config =
         ExecConfig { cmd: command.to_vec(), attach_stdout: true, attach_stderr: true, ..ExecConfig::default() };
-    let exec = Arc::new(Exec::new(ExecId::from_bytes(random::bytes()?), container.id.clone(), config, Vec::new()));
-    let guard = EndOnDrop(Arc::clone(&exec));
-    let mut attached = engine.start_exec(container, &exec, ExecStart::default()).await?;
-    while let Some(piece) = attached.output.recv().await {
-        let room = MOST_OUTPUT.saturating_sub(output.len());
-        output.extend_from_slice(&piece.bytes[..piece.bytes.len().min(room)]);
-    }
-    let code = exec.ended().await;
-    drop(guard);
-    Ok(code)
+    let id = ExecId::from_bytes(random::bytes()?);
+    let probe = Arc::new(Probe(Arc::new(Exec::new(id, container.id.clone(), config, Vec::new()))));
+    let (engine, container, launched) = (Arc::clone(engine), Arc::clone(container), Arc::clone(&probe));
+    let attached = to_the_end(async move {
+        let attached = engine.start_exec(&container, &launched.0, ExecStart::default()).await;
+        // Whoever has given up waiting for it has left this the last to hold it.
+        drop(launched);
+        attached
+    });
+    Ok((probe, attached.await?))
 }
 
-/// A check that takes too long does not stay.
-struct EndOnDrop(Arc<Exec>);
+/// The process of a check. It does not outlast the wait for it.
+struct Probe(Arc<Exec>);
 
-impl Drop for EndOnDrop {
+impl Probe {
+    /// Waits for its end, and takes the beginning of what it says.
+    async fn end(&self, mut attached: Attached, output: &mut Vec<u8>) -> i32 {
+        while let Some(piece) = attached.output.recv().await {
+            let room = MOST_OUTPUT.saturating_sub(output.len());
+            output.extend_from_slice(&piece.bytes[..piece.bytes.len().min(room)]);
+        }
+        self.0.ended().await
+    }
+}
+
+impl Drop for Probe {
     fn drop(&mut self) {
         self.0.kill();
     }

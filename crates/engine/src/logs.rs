@@ -17,7 +17,10 @@ use crate::options::{LogLine, LogOptions, Logs, StreamKind};
 use crate::record::ContainerRecord;
 
 /// Lines on the way to a client.
-const LINES_AHEAD: usize = 64;
+const LINES_AHEAD: usize = 16;
+
+/// The most bytes of labels, variables and tag in a line: each line has them, in the file and in memory.
+const MOST_ATTRIBUTES: usize = 64 << 10;
 
 /// Docker's limits of the driver `local`.
 const LOCAL_SIZE: u64 = 20_000_000;
@@ -126,6 +129,17 @@ pub(crate) fn plan(record: &ContainerRecord, folder: &Path) -> Option<LogPlan> {
         compress: options.get("compress").map_or(local, |compress| boolean(compress) == Some(true)),
         attrs: attributes(record),
     })
+}
+
+/// Refuses what would make each line huge.
+pub(crate) fn check_attributes(record: &ContainerRecord) -> Result<()> {
+    let bytes: usize = attributes(record).iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes <= MOST_ATTRIBUTES {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "logger: labels, variables and tag have {bytes} bytes together, and a line of the log takes {MOST_ATTRIBUTES} of them: name fewer"
+    )))
 }
 
 /// Labels, variables and tag that the options ask for in every line.

@@ -218,10 +218,18 @@ impl Engine {
         };
         let volumes = self.volumes.plain(&host.id).into_iter();
         Sizes {
-            layers: each(&|container| walk::measure(&self.container_dir(&container.id).join("diff"))),
+            layers: each(&|container| self.files_of(container)),
             logs: each(&|container| Tree { bytes: self.logs_of(container), is_whole: true }),
             volumes: volumes.map(|name| (name.clone(), walk::measure(&self.volumes.path(&host.id, &name)))).collect(),
         }
+    }
+
+    /// What a container's processes can write of its own: its layer, and its files in /etc that the engine makes.
+    fn files_of(&self, container: &Container) -> Tree {
+        let folder = self.container_dir(&container.id);
+        let layer = walk::measure(&folder.join("diff"));
+        let beside: u64 = crate::etc::FILES.iter().map(|name| walk::file(&folder.join(name))).sum();
+        Tree { bytes: layer.bytes + beside, ..layer }
     }
 
     /// Bytes of a container's log and of what was rotated of it.

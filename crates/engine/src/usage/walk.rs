@@ -55,6 +55,11 @@ pub(super) fn measure(directory: &Path) -> Tree {
     }
 }
 
+/// Measures one file; one that is not there takes nothing.
+pub(super) fn file(path: &Path) -> u64 {
+    statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |found| bytes_of(&found))
+}
+
 /// The directory below, or whether it is no matter that there is none.
 fn enter(above: BorrowedFd<'_>, name: impl Arg, depth: usize) -> Result<Dir, bool> {
     if depth == DEEPEST {
