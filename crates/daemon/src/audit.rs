@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -23,6 +23,9 @@ use crate::http::{Reply, ReplyBody, Socket};
 /// Query parameters that name or qualify what is acted on, and can't be secret.
 const SHOWN: [&str; 11] =
     ["name", "fromImage", "repo", "tag", "container", "path", "signal", "t", "force", "v", "platform"];
+
+/// The most bytes of one word of a client's in a line, so that the log grows with the calls and not with what they say.
+const MOST_WORD: usize = 1024;
 
 /// The log, on or off.
 #[derive(Debug, Default)]
@@ -46,7 +49,7 @@ struct PeerLine {
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    executable: Option<PathBuf>,
+    executable: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
 }
@@ -111,6 +114,8 @@ fn process(peer: &tokio::net::unix::UCred) -> PeerLine {
     // A process of no number here is outside the daemon's PID namespace.
     let pid = peer.pid().filter(|pid| *pid > 0);
     let executable = pid.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
+    // Text in any case: a host chooses its files' names, and none may keep a line from being written.
+    let executable = executable.map(|path| cut(&path.to_string_lossy()));
     PeerLine { pid, uid: Some(peer.uid()), executable, address: None }
 }
 
@@ -149,7 +154,7 @@ impl AuditLog {
             peer: peer.line().clone(),
             method: route.method.as_str(),
             route: route.pattern,
-            object: object.to_owned(),
+            object: cut(object),
             query: shown(query),
             api_version: version.to_string(),
             outcome: "cut off",
@@ -184,7 +189,7 @@ impl Pending {
             Err(failure) => {
                 line.outcome = if failure.status.is_server_error() { "failed" } else { "refused" };
                 line.status = Some(failure.status.as_u16());
-                line.error = Some(told(failure));
+                line.error = Some(cut(&told(failure)));
             }
         });
     }
@@ -213,9 +218,17 @@ impl Drop for Waiting {
     }
 }
 
+/// The beginning of a word, with a sign that there was more.
+fn cut(word: &str) -> String {
+    match word.char_indices().find(|(at, letter)| at + letter.len_utf8() > MOST_WORD) {
+        Some((end, _)) => format!("{}…", &word[..end]),
+        None => word.to_owned(),
+    }
+}
+
 fn shown(query: &Query) -> serde_json::Map<String, serde_json::Value> {
     let given = SHOWN.into_iter().map(|key| (key, query.get(key)));
-    given.filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.to_owned(), value.into())).collect()
+    given.filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.to_owned(), cut(value).into())).collect()
 }
 
 /// The id or name in the answer to a creation.
@@ -259,6 +272,12 @@ mod tests {
         let query = Query::parse("name=web&buildargs=secret&fromSrc=http://me:secret@h/&force=1&tag=");
         let shown = serde_json::Value::Object(shown(&query));
         assert_eq!(shown, serde_json::json!({"name": "web", "force": "1"}));
+    }
+
+    #[test]
+    fn words_are_cut() {
+        assert_eq!(cut("short"), "short");
+        assert_eq!(cut(&"ä".repeat(9999)), format!("{}…", "ä".repeat(MOST_WORD / 2)));
     }
 
     #[test]
