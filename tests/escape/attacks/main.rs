@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 mod archives;
+mod audit;
+mod burden;
 mod fields;
 mod floor;
 mod kernel;

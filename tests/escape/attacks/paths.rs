@@ -168,3 +168,27 @@ fn odd_files_keep_nobody_waiting() {
     t!(h, GET "/info", 200);
     t!(h, POST "/volumes/create" {"Name": "slow-one", "Driver": "slow"}, 404);
 }
+
+/// Plugins are looked up in a host's own folders, where a link may lead into the root of any process that its `/proc` shows.
+#[test]
+fn plugins_are_none_of_the_machines() {
+    let e = Engine::shared();
+    let dir = e.scratch();
+    let path = dir.path().display();
+    std::fs::write(dir.path().join("secret"), "for nobody's eyes").unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let (c, h) = host(e, json!({"PidMode": "host"}));
+    inside(
+        &c,
+        &format!(
+            "mkdir -p /run/docker/plugins /etc/docker/plugins; ln -s /proc/1/root{path}/socket /run/docker/plugins/near.sock; \
+             ln -s /proc/1/root{path}/secret /etc/docker/plugins/told.spec; echo unix:///proc/1/root{path}/socket > /etc/docker/plugins/far.spec"
+        ),
+    );
+    for driver in ["near", "told", "far"] {
+        let reply = h.request("POST", "/volumes/create").json(&json!({"Name": h.name("v"), "Driver": driver})).send();
+        assert!(!refused(&reply).contains("eyes"), "{reply:?}");
+    }
+    assert!(listener.accept().is_err(), "the daemon came to a socket of the machine's");
+}
