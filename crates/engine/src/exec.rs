@@ -20,7 +20,7 @@ use crate::lifecycle::to_the_end;
 use crate::limits::Places;
 use crate::options::ExecStart;
 use crate::view::ExecView;
-use crate::{apparmor, privileges, process, random};
+use crate::{apparmor, privileges, process, random, selinux};
 
 /// How many ended execs a container keeps for inspection.
 const KEPT: usize = 64;
@@ -346,6 +346,7 @@ impl Engine {
         process.cwd = or(&or(&config.working_dir, &record.config.working_dir), "/");
         process.user = or(&config.user, &record.config.user);
         process.groups = record.host_config.group_add.unwrap_or_default();
+        process.selinux = selinux::floor(&container.host)?;
         Ok(process)
     }
 

@@ -18,7 +18,7 @@ use droste_runtime::namespaces::HostNamespaces;
 use droste_runtime::oci::OciOptions;
 use droste_runtime::plan::{
     AttachPlan, Device, DeviceKind, Failure, FailureKind, FdIndex, LaunchPlan, LogPlan, Namespace, Namespaces,
-    PidNamespace, Propagation, Rootfs, Stdio, default_links,
+    PidNamespace, Process, Propagation, Rootfs, Stdio, default_links,
 };
 use droste_runtime::{Ending, Shim};
 
@@ -33,7 +33,7 @@ use crate::placement::cgroup_plan;
 use crate::record::ContainerRecord;
 use crate::settings::Settings;
 use crate::store::{Change, Key};
-use crate::{apparmor, links, privileges, process, sockets};
+use crate::{apparmor, links, privileges, process, selinux, sockets};
 
 /// Docker's words before a launcher's failure, from which clients read what happened.
 const REFUSED: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: \
@@ -256,6 +256,7 @@ impl Engine {
         privileges::check_device_requests(&record.host_config)?;
         let (privileges, _) = privileges::bound(&power.namespaces, &power.bounds, &record.host_config, &settings)?;
         apparmor::ready(&privileges)?;
+        let selinux = selinux::floor(&container.host)?;
         let mut fds = Fds::default();
         let state_dir = self.make_state_dir(&record)?;
         let (listener, socket) = sockets::open(&state_dir, &record)?;
@@ -292,7 +293,7 @@ impl Engine {
             masked_paths: privileges.paths.masked.clone(),
             readonly_paths: privileges.paths.read_only.clone(),
             sysctls: record.host_config.sysctls.clone().into_iter().collect(),
-            process: main_process(&record, &privileges, &links::variables(&record, &host)?),
+            process: Process { selinux, ..main_process(&record, &privileges, &links::variables(&record, &host)?) },
             cgroup: cgroup_plan(&self.cgroups, &cgroup),
             init: record.host_config.init.unwrap_or(settings.init),
             stdio: stdio(&record, attached, self.log_plan(&record)),
@@ -550,7 +551,7 @@ fn device(node: &droste_confine::DeviceNode) -> Device {
     }
 }
 
-fn main_process(record: &ContainerRecord, privileges: &Privileges, linked: &[String]) -> droste_runtime::plan::Process {
+fn main_process(record: &ContainerRecord, privileges: &Privileges, linked: &[String]) -> Process {
     let env = process::environment(record, linked, &[]);
     let mut process = process::process(privileges, privileges.capabilities, record.args(), env);
     if !record.config.working_dir.is_empty() {

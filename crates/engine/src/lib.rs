@@ -43,6 +43,7 @@ mod random;
 mod record;
 mod recover;
 mod registry;
+mod selinux;
 mod settings;
 mod sockets;
 mod start;

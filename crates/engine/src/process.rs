@@ -39,6 +39,7 @@ pub(crate) fn process(
         rlimits: privileges.rlimits.iter().map(rlimit).collect(),
         oom_score_adj: Some(privileges.oom_score_adj),
         apparmor: crate::apparmor::applied(privileges).map(str::to_owned),
+        selinux: None,
     }
 }
 

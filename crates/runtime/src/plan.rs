@@ -382,6 +382,8 @@ pub struct Process {
     pub oom_score_adj: Option<i32>,
     /// AppArmor profile to change to at `execve`.
     pub apparmor: Option<String>,
+    /// SELinux label to have from `execve` on; without one the policy decides.
+    pub selinux: Option<String>,
 }
 
 /// Capability sets, one bit for each capability.

@@ -25,6 +25,7 @@ const END: &str = "all done";
 pub struct Machine {
     kernel: Kernel,
     guest: Initramfs,
+    words: String,
 }
 
 /// What a guest said.
@@ -50,7 +51,13 @@ impl Machine {
         guest.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n");
         guest.file("etc/resolv.conf", 0o644, b"nameserver 192.0.2.53\n");
         kernel.add_modules(&mut guest);
-        Self { kernel, guest }
+        Self { kernel, guest, words: String::new() }
+    }
+
+    /// With more words for its kernel.
+    #[must_use]
+    pub fn with(self, words: &str) -> Self {
+        Self { words: words.to_owned(), ..self }
     }
 
     /// What it starts with, to add to.
@@ -63,7 +70,7 @@ impl Machine {
         let folder = tempfile::tempdir_in("/var/tmp").expect("a folder in /var/tmp");
         let initramfs = folder.path().join("initramfs");
         std::fs::write(&initramfs, self.guest.finish()).expect("room for the initramfs in /var/tmp");
-        let mut qemu = start(&self.kernel, &folder);
+        let mut qemu = start(&self.kernel, &self.words, &folder);
         let lines = lines_of(qemu.stdout.take().expect("qemu's output is a pipe"));
         let (lines, in_time) = listen(&lines);
         if !in_time {
@@ -93,7 +100,7 @@ fn processor() -> (&'static str, Vec<&'static str>, &'static str) {
     }
 }
 
-fn start(kernel: &Kernel, folder: &TempDir) -> Child {
+fn start(kernel: &Kernel, words: &str, folder: &TempDir) -> Child {
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (qemu, board, ports) = processor();
     Command::new(qemu)
@@ -104,7 +111,7 @@ fn start(kernel: &Kernel, folder: &TempDir) -> Child {
         .arg("-kernel")
         .arg(&kernel.image)
         .args(["-initrd", &path("initramfs")])
-        .args(["-append", &format!("{ports} quiet panic=-1 cgroup_no_v1=all")])
+        .args(["-append", &format!("{ports} quiet panic=-1 cgroup_no_v1=all {words}")])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

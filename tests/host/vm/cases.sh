@@ -32,3 +32,24 @@ start() {
   echo "ok the daemon starts"
 }
 
+# For hosts.
+socket="-v /var/run/docker.sock:/var/run/docker.sock"
+forever="sleep 100000"
+at() { droste --at "$@"; }
+# What is greedy, with $greedy, on a host whose path is given, has the label that is given, however it comes to run: the
+# kernel tells it in the file $attribute.
+pressed() {
+  at "$1" run -d --name greedy $greedy base $forever || return 1
+  for way in start update restart stop; do
+    case $way in
+    update) at "$1" update --memory 300m --memory-swap 300m greedy ;;
+    restart) at "$1" restart -t 0 greedy ;;
+    stop) at "$1" stop -t 0 greedy && at "$1" start greedy ;;
+    esac >/dev/null || return 1
+    eq "$way: $(at "$1" exec greedy cat "/proc/1/attr/$attribute")" "$way: $2" &&
+      eq "$way, exec: $(at "$1" exec greedy cat "/proc/self/attr/$attribute")" "$way, exec: $2" &&
+      eq "$way, exec --privileged: $(at "$1" exec --privileged greedy cat "/proc/self/attr/$attribute")" "$way, exec --privileged: $2" || return 1
+  done
+  at "$1" rm -f greedy
+}
+

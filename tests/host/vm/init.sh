@@ -6,7 +6,7 @@
 ln -sf /bin/busybox /sbin/modprobe
 if [ ! -e /moved ]; then
   mount -t tmpfs -o size=90% root /new
-  for name in bin sbin etc lib lib64 usr root tmp var run guest.sh image.tar data.img; do
+  for name in bin sbin etc lib lib64 usr root tmp var run guest.sh image.tar data.img policy; do
     [ -e /$name ] || continue
     cp -a /$name /new/ && rm -rf "/${name:?}" 2>/dev/null
     PATH=/new/bin:/bin

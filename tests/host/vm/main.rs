@@ -67,3 +67,27 @@ fn apparmor() {
     machine.guest().file("image.tar", 0o644, &image::rootfs().finish());
     machine.boot().assert_all_ok(["it denies mounts", "is a floor", "without a compiler"]);
 }
+
+/// A program that takes labels of SELinux one after the other, then waits.
+const BECOME: &str = "#!/bin/sh\n[ $# -gt 0 ] || exec sleep 100000\nkind=$1\nshift\necho -n user:role:$kind:s0 >/proc/self/attr/exec && exec become \"$@\"\n";
+
+/// `selinux.cil` in the kernel's form.
+fn policy() -> Vec<u8> {
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a folder in /var/tmp");
+    let place = folder.path().join("policy");
+    let text = concat!(env!("CARGO_MANIFEST_DIR"), "/vm/selinux.cil");
+    let made = Command::new("secilc").args(["--policyvers", "33", "--filecontext", "/dev/null", "--output"]).arg(&place).arg(text).output();
+    let made = made.expect("Debian's package secilc is missing (scripts/setup test)");
+    assert!(made.status.success(), "secilc: {}", String::from_utf8_lossy(&made.stderr));
+    std::fs::read(place).expect("the policy")
+}
+
+#[test]
+fn selinux() {
+    let droste = droste_program();
+    let mut machine = Machine::new(&image::busybox(), &script(include_str!("selinux.sh"))).with("security=selinux selinux=1");
+    programs::add(machine.guest(), "droste", droste.to_str().expect("a path of letters"));
+    machine.guest().file("policy", 0o644, &policy());
+    machine.guest().file("image.tar", 0o644, &image::rootfs().file("bin/become", 0o755, BECOME.as_bytes()).finish());
+    machine.boot().assert_all_ok(["a container has the daemon's label", "is a floor", "after kill -9"]);
+}

@@ -7,6 +7,7 @@ pub mod logs;
 mod mountinfo;
 pub mod namespaces;
 pub mod oci;
+pub mod selinux;
 mod shim;
 mod spawn;
 

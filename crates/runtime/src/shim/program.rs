@@ -105,6 +105,9 @@ fn prepare<'a>(process: &Process, init: Option<BorrowedFd<'a>>) -> Result<Ready<
     if let Some(profile) = &process.apparmor {
         set_profile(profile).step("set AppArmor profile", || profile.clone())?;
     }
+    if let Some(label) = &process.selinux {
+        std::fs::write("/proc/thread-self/attr/exec", label).step("set SELinux label", || label.clone())?;
+    }
     let env = environment(process, &identity);
     umask(Mode::from_raw_mode(process.umask));
     let sets = sets_for(&process.capabilities, identity.uid);

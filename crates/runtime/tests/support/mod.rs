@@ -176,6 +176,7 @@ pub fn process(args: &[&str]) -> Process {
         rlimits: Vec::new(),
         oom_score_adj: None,
         apparmor: None,
+        selinux: None,
     }
 }
 
