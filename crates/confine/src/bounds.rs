@@ -358,7 +358,7 @@ impl Bounds {
     }
 
     /// The AppArmor profile that nothing on this host leaves.
-    fn confined(&self) -> Option<&str> {
+    pub fn confined(&self) -> Option<&str> {
         self.apparmor.as_deref().filter(|own| *own != apparmor::UNCONFINED)
     }
 }

@@ -1,18 +1,21 @@
 //! AppArmor on this machine: whether containers that name no profile get Droste's own, and that a profile which a process
 //! is about to be put in can be used.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use droste_confine::Privileges;
 use droste_confine::apparmor::{DEFAULT, UNCONFINED, default_profile};
+use droste_confine::{Bounds, Privileges};
 use droste_model::state::State;
-use droste_runtime::apparmor::{LoadError, admits, is_enabled, load, own_profile};
+use droste_runtime::apparmor::{LoadError, admits, is_enabled, load, own_profile, profile_of};
 use droste_runtime::words;
+use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::host::Power;
+use crate::host::HostState;
 use crate::privileges;
 use crate::record::ContainerRecord;
 
@@ -63,6 +66,27 @@ pub(crate) fn applied(given: &Privileges) -> Option<&str> {
     given.apparmor.as_deref().filter(|profile| enabled() && *profile != UNCONFINED)
 }
 
+/// A host's bounds with the profile that its first process has taken by itself, if nobody has put it in one.
+pub(crate) fn bounds<'a>(host: &HostState, given: &'a Bounds) -> Result<Cow<'a, Bounds>> {
+    let open = enabled() && given.confined().is_none();
+    let shim = host.myself().filter(|_| open).and_then(|container| container.shim());
+    let Some(shim) = shim else { return Ok(Cow::Borrowed(given)) };
+    let profile = profile_of(shim.pidfd().as_fd(), shim.pid()).map_err(unreadable)?;
+    if profile == UNCONFINED || own_profile().is_ok_and(|own| own == profile) {
+        return Ok(Cow::Borrowed(given));
+    }
+    Ok(Cow::Owned(Bounds { apparmor: Some(profile), ..given.clone() }))
+}
+
+/// Why a host's label was not read: mostly since it has ended.
+pub(crate) fn unreadable(error: std::io::Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => HostState::off(),
+        _ if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => HostState::off(),
+        _ => Error::hidden("the label of the host's first process could not be read", error),
+    }
+}
+
 /// Makes sure that a process can be put in its profile. The default one is loaded again if somebody has removed it.
 pub(crate) fn ready(given: &Privileges) -> Result<()> {
     let Some(profile) = applied(given) else { return Ok(()) };
@@ -82,11 +106,13 @@ pub(crate) fn ready(given: &Privileges) -> Result<()> {
 
 /// The profile as inspect shows it: what was asked for, and, once a container has been started where there is AppArmor,
 /// what it gets on its host; empty for none.
-pub(crate) fn shown(record: &ContainerRecord, power: Option<&Power>) -> String {
+pub(crate) fn shown(record: &ContainerRecord, host: &HostState) -> String {
     let asked = privileges::asked_profile(&record.host_config);
     let started = enabled() && !matches!(record.state, State::Created { .. });
-    let given = match power.filter(|_| started) {
-        Some(power) => power.bounds.profile(asked.as_deref(), record.host_config.privileged, has_default()),
+    let power = started.then(|| host.power().ok()).flatten();
+    let bounds = power.as_ref().and_then(|power| bounds(host, &power.bounds).ok());
+    let given = match bounds {
+        Some(bounds) => bounds.profile(asked.as_deref(), record.host_config.privileged, has_default()),
         None => asked,
     };
     given.unwrap_or_default()

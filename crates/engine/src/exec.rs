@@ -337,7 +337,7 @@ impl Engine {
     fn exec_process(&self, container: &Container, config: &ExecConfig) -> Result<droste_runtime::plan::Process> {
         let record = container.record().clone();
         let power = container.host.power()?;
-        let (own, _) = privileges::bound(&power.namespaces, &power.bounds, &record.host_config, &self.settings())?;
+        let (own, _) = privileges::bound(&container.host, &power, &record.host_config, &self.settings())?;
         apparmor::ready(&own)?;
         let capabilities = privileges::exec_capabilities(&power.bounds, own.capabilities, config.privileged)?;
         let env = process::environment(&record, &[], &config.env);

@@ -64,7 +64,7 @@ impl Host {
             sandbox_id: if running { record.id.to_string() } else { String::new() },
             overlay: if shows_paths { self.overlay_view(container, &record) } else { None },
             pid: if is_self { 1 } else { pid },
-            apparmor_profile: crate::apparmor::shown(&record, container.host.power().ok().as_ref()),
+            apparmor_profile: crate::apparmor::shown(&record, &container.host),
             ..self.dressed(record, is_self)
         }
     }

@@ -254,7 +254,7 @@ impl Engine {
         let record = self.record_to_start(container, &host)?;
         privileges::check_sysctls(&host, &record.host_config)?;
         privileges::check_device_requests(&record.host_config)?;
-        let (privileges, _) = privileges::bound(&power.namespaces, &power.bounds, &record.host_config, &settings)?;
+        let (privileges, _) = privileges::bound(&container.host, power, &record.host_config, &settings)?;
         apparmor::ready(&privileges)?;
         let selinux = selinux::floor(&container.host)?;
         let mut fds = Fds::default();

@@ -73,7 +73,7 @@ pub(crate) fn check(
     // Devices are looked up at the start, when they are given.
     let mut without_devices = asked.clone();
     without_devices.resources.devices = None;
-    let (_, left_out) = bound(&power.namespaces, &power.bounds, &without_devices, settings)?;
+    let (_, left_out) = bound(host, &power, &without_devices, settings)?;
     warnings.extend(left_out);
     if config.stop_timeout.is_some_and(|seconds| seconds < -1) {
         return Err(Error::invalid("invalid stop timeout: it is a number of seconds, or -1 for never"));
@@ -84,15 +84,16 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// What the container gets of what was asked, on a host with these bounds. Called at creation for the warnings, and
+/// What the container gets of what was asked, on a host with this power. Called at creation for the warnings, and
 /// at every start anew, because the host's bounds may be others by then.
 pub(crate) fn bound(
-    namespaces: &HostNamespaces,
-    bounds: &Bounds,
+    host: &HostState,
+    power: &Power,
     asked: &HostConfig,
     settings: &Settings,
 ) -> Result<(Privileges, Vec<String>)> {
-    let request = request(namespaces, asked, settings)?;
+    let request = request(&power.namespaces, asked, settings)?;
+    let bounds = crate::apparmor::bounds(host, &power.bounds)?;
     bounds.bound(&request, &machine()?).map_err(|error| Error::invalid(error.to_string()))
 }
 

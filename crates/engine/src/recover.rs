@@ -218,7 +218,7 @@ impl Engine {
         if let Some(host) = self.host_of(&container.id) {
             let power = container.host.power()?;
             let asked = container.record().host_config.clone();
-            let (own, _) = privileges::bound(&power.namespaces, &power.bounds, &asked, &self.settings())?;
+            let (own, _) = privileges::bound(&container.host, &power, &asked, &self.settings())?;
             let Some(namespaces) = crate::launch::namespaces_of(shim)? else { return Ok(()) };
             host.switch_on(Power { namespaces: Arc::new(namespaces), bounds: Arc::new(Bounds::of(&own)) });
         }

@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 
 use droste_runtime::selinux::{is_enabled, label_of, own_label};
 
-use crate::error::{Error, Result};
+use crate::apparmor::unreadable;
+use crate::error::Result;
 use crate::host::HostState;
 
 /// Whether the kernel has SELinux and uses it.
@@ -21,12 +22,11 @@ pub(crate) fn floor(host: &HostState) -> Result<Option<String>> {
     if !enabled() {
         return Ok(None);
     }
-    let failed = |error: std::io::Error| Error::hidden("the host's SELinux label could not be read", error);
-    let own = own_label().map_err(failed)?;
+    let own = own_label().map_err(unreadable)?;
     let mut at = Some(host);
     while let Some(host) = at {
         if let Some(shim) = host.myself().and_then(|container| container.shim()) {
-            let label = label_of(shim.pidfd().as_fd(), shim.pid()).map_err(failed)?;
+            let label = label_of(shim.pidfd().as_fd(), shim.pid()).map_err(unreadable)?;
             if label != own {
                 return Ok(Some(label));
             }

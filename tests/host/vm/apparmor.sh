@@ -3,7 +3,9 @@
 # Profiles of somebody else's: `small` and `other` let everything be done that these cases do.
 for name in small other; do
   echo "profile $name flags=(attach_disconnected,mediate_deleted) { file, network, unix, capability, signal, ptrace, mount, umount, deny /forbidden w, }"
-done | apparmor_parser --replace --skip-cache --quiet || { echo "not ok apparmor_parser loads profiles"; exit; }
+done >/profiles
+apparmor_parser --replace --skip-cache --quiet /profiles || { echo "not ok apparmor_parser loads profiles"; exit; }
+mkdir -p /etc/droste && echo '{"runtimes": {"runc": {"path": "/bin/runc"}}}' >/etc/droste/daemon.json
 start
 
 default=droste-default
@@ -57,6 +59,13 @@ open() {
   host open --privileged && eq "$(d exec open $label)" unconfined && eq "$(at open run --rm base $label)" "$default (enforce)" &&
     eq "$(at open run --rm --privileged base $label)" unconfined && eq "$(at open run --rm --security-opt apparmor=small base $label)" "small (enforce)"
 }
+# An open host whose first process changes its profile by itself.
+changed() {
+  d run -d --name changed --privileged $socket base sh -c "until [ -e /now ]; do sleep 0.1; done; echo -n 'exec small' >/proc/self/attr/apparmor/exec; exec $forever" &&
+    eq "$(at changed run --rm base $label)" "$default (enforce)" && d exec changed touch /now || return 1
+  until [ "$(d exec changed cat /proc/1/attr/$attribute)" = "small (enforce)" ]; do sleep 0.1; done
+  held changed "small (enforce)" && d rm -f changed
+}
 killed() {
   kill -9 $daemon
   wait $daemon
@@ -84,6 +93,7 @@ case_ "unconfined" given "--security-opt apparmor=unconfined" unconfined
 case_ "another by name" given "--security-opt apparmor=small" "small (enforce)"
 case_ "with no-new-privileges" given "--security-opt no-new-privileges" "$default (enforce)"
 case_ "with an init" given "--init" "$default (enforce)"
+case_ "with another runtime" given "--runtime runc" "$default (enforce)"
 case_ "one that is not loaded" unknown
 case_ "exec and signals" life
 case_ "a host in the default" host plain
@@ -94,6 +104,7 @@ case_ "a host in a profile of its own" host tight --security-opt apparmor=small
 case_ "is a floor, too" held tight "small (enforce)"
 case_ "and on level 2" below tight "small (enforce)"
 case_ "a host that nothing confines" open
+case_ "a host that has changed its profile itself" changed
 case_ "hosts signal what is on them" signalled
 case_ "after kill -9" killed
 case_ "a profile that was removed" lost

@@ -64,6 +64,7 @@ fn apparmor() {
     let mut machine = Machine::new(&image::busybox(), &script(include_str!("apparmor.sh")));
     programs::add(machine.guest(), "droste", droste.to_str().expect("a path of letters"));
     programs::add_apparmor(machine.guest());
+    programs::add(machine.guest(), "runc", "runc");
     machine.guest().file("image.tar", 0o644, &image::rootfs().finish());
     machine.boot().assert_all_ok(["it denies mounts", "is a floor", "without a compiler"]);
 }

@@ -1,10 +1,13 @@
 //! AppArmor as the kernel and its compiler offer it: whether it is on, whether a profile may be used, loading one.
 
 use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
+
+use super::selinux::settled_label;
 
 const PARSER: &str = "apparmor_parser";
 
@@ -36,8 +39,21 @@ pub fn is_enabled() -> bool {
 /// # Errors
 /// When the kernel does not tell.
 pub fn own_profile() -> io::Result<String> {
-    let label = std::fs::read_to_string(attribute("current"))?;
-    Ok(label.trim_end().rsplit_once(" (").map_or_else(|| label.trim_end().to_owned(), |(name, _)| name.to_owned()))
+    Ok(without_mode(&std::fs::read_to_string(attribute("thread-self", "current"))?))
+}
+
+/// The profile that another process is in, without its mode. It is named by its pidfd and its id.
+///
+/// # Errors
+/// When the process is dead: its id may be another's by now.
+pub fn profile_of(pidfd: BorrowedFd<'_>, pid: i32) -> io::Result<String> {
+    let label = settled_label(pidfd, pid, &attribute(&pid.to_string(), "current"))?;
+    Ok(without_mode(&label))
+}
+
+fn without_mode(label: &str) -> String {
+    let label = label.trim_end();
+    label.rsplit_once(" (").map_or(label, |(name, _)| name).to_owned()
 }
 
 /// Asks the kernel whether a process of the daemon's may change to a profile. Nothing is changed.
@@ -45,14 +61,14 @@ pub fn own_profile() -> io::Result<String> {
 /// # Errors
 /// `NotFound` if it is not loaded, `PermissionDenied` if the daemon's own profile forbids it.
 pub fn admits(profile: &str) -> io::Result<()> {
-    let mut file = std::fs::File::options().write(true).open(attribute("current"))?;
+    let mut file = std::fs::File::options().write(true).open(attribute("thread-self", "current"))?;
     file.write_all(format!("permprofile {profile}").as_bytes())
 }
 
-/// This thread's attribute; the older place is shared with other security modules.
-fn attribute(name: &str) -> PathBuf {
-    let own = PathBuf::from(format!("/proc/thread-self/attr/apparmor/{name}"));
-    if own.exists() { own } else { PathBuf::from(format!("/proc/thread-self/attr/{name}")) }
+/// A process's attribute; the older place is shared with other security modules.
+fn attribute(process: &str, name: &str) -> PathBuf {
+    let own = PathBuf::from(format!("/proc/{process}/attr/apparmor/{name}"));
+    if own.exists() { own } else { PathBuf::from(format!("/proc/{process}/attr/{name}")) }
 }
 
 /// Compiles a profile and loads it into the kernel, in place of one with the same name.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use crate::sys;
 
@@ -17,7 +18,7 @@ pub fn is_enabled() -> bool {
 /// # Errors
 /// When the kernel does not tell.
 pub fn own_label() -> io::Result<String> {
-    label("self")
+    label(Path::new("/proc/self/attr/current"))
 }
 
 /// The label of another process, named by its pidfd and its id.
@@ -25,15 +26,19 @@ pub fn own_label() -> io::Result<String> {
 /// # Errors
 /// When the process is dead: its id may be another's by now.
 pub fn label_of(pidfd: BorrowedFd<'_>, pid: i32) -> io::Result<String> {
-    // Its label changes at the end of an `execve` that began before; opening this waits for that, even if it is denied.
+    settled_label(pidfd, pid, Path::new(&format!("/proc/{pid}/attr/current")))
+}
+
+/// A process's label, which lies in a file of its own, whichever module it is of.
+pub(super) fn settled_label(pidfd: BorrowedFd<'_>, pid: i32, file: &Path) -> io::Result<String> {
+    // It changes at the end of an `execve` that began before; opening this waits for that, even if it is denied.
     let _ = std::fs::File::open(format!("/proc/{pid}/environ"));
-    let found = label(&pid.to_string())?;
+    let found = label(file)?;
     // The id was still this process's if it is alive now.
     sys::signal::send(pidfd, 0)?;
     Ok(found)
 }
 
-fn label(process: &str) -> io::Result<String> {
-    let text = std::fs::read_to_string(format!("/proc/{process}/attr/current"))?;
-    Ok(text.trim_end_matches(['\0', '\n']).to_owned())
+fn label(file: &Path) -> io::Result<String> {
+    Ok(std::fs::read_to_string(file)?.trim_end_matches(['\0', '\n']).to_owned())
 }
