@@ -67,6 +67,8 @@ async fn live(options: Options, opened: Opened, args: &[OsString]) -> Result<(),
     let mut settings = options.settings;
     settings.engine_sockets = served.clone();
     let engine = Engine::open(settings).await?;
+    // Not before, because containers get the limits that the daemon was started with.
+    allow_all_descriptors();
     let entry = Entry { host: engine.machine(), engine: Some(Arc::clone(&engine)), audit: Arc::clone(&audit) };
     let doors = sockets.into_iter().map(|socket| serve::open_door(socket, acceptor.as_ref(), entry.clone()));
     let doors = doors.collect::<io::Result<Vec<Door>>>()?;
@@ -87,6 +89,15 @@ async fn live(options: Options, opened: Opened, args: &[OsString]) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// All hosts share the daemon's descriptors, and have parts of what it may have at most.
+fn allow_all_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limits = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, ..limits }) {
+        tracing::warn!(%error, "the daemon has few descriptors");
+    }
 }
 
 async fn finish_requests() {

@@ -16,7 +16,8 @@ use crate::http::{Socket, serve};
 use crate::listen::Listening;
 use crate::router::{Entry, answer};
 
-/// How many connections one listener has at a time; more wait in its backlog. So no host can use up the daemon.
+/// How many connections one listener has at a time; more wait in its backlog. So no host can use up the daemon, and no
+/// number of hosts below one: these have places together.
 const MOST_CONNECTIONS: usize = 1024;
 /// How long to wait after an accept that failed, for want of descriptors for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -106,6 +107,7 @@ async fn accept_all(acceptor: Acceptor, entry: Entry, mut closed: watch::Receive
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match acceptor.accept().await {
                 Ok(socket) => {
+                    let Some(held) = entry.host.take_connection().await else { return };
                     let connection = connection(socket, acceptor.tls(), entry.clone());
                     let mut closed = for_connections.clone();
                     tokio::spawn(async move {
@@ -113,7 +115,7 @@ async fn accept_all(acceptor: Acceptor, entry: Entry, mut closed: watch::Receive
                             () = connection => {}
                             _ = closed.changed() => {}
                         }
-                        drop(place);
+                        drop((place, held));
                     });
                 }
                 Err(error) => {

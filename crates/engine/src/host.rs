@@ -12,6 +12,7 @@ use droste_model::event::{Event, EventType};
 use droste_model::host::HostId;
 use droste_model::id::ExecId;
 use droste_model::time::Timestamp;
+use droste_network::{Held, Sockets};
 use droste_runtime::namespaces::HostNamespaces;
 use tokio::sync::{RwLock, RwLockReadGuard};
 
@@ -48,6 +49,8 @@ pub(crate) struct HostState {
     pub networks: Networks,
     /// Its threads for archives.
     pub transit: Transit,
+    /// Its places for sockets of the daemon's.
+    pub sockets: Sockets,
     /// The cgroup below which its containers are placed, relative to the hierarchy's root.
     pub cgroup: CgroupPath,
     table: Mutex<Table>,
@@ -65,6 +68,16 @@ pub(crate) struct Power {
     pub namespaces: Arc<HostNamespaces>,
     /// What nothing on it can exceed.
     pub bounds: Arc<Bounds>,
+}
+
+/// How many sockets the daemon has open for a host that is a container on the machine, and those below it: of all that it
+/// could have, no more than this part.
+fn share_of_sockets() -> usize {
+    const PART: u64 = 8;
+    const LEAST: usize = 1024;
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let share = most.map_or(usize::MAX, |most| usize::try_from(most / PART).unwrap_or(usize::MAX));
+    share.max(LEAST)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -90,6 +103,11 @@ impl HostState {
             Some(machine) if machine.level == 0 => Transit::of_host(),
             Some(above) => above.transit.clone(),
         };
+        let sockets = match &parent {
+            None => Sockets::default(),
+            Some(machine) if machine.level == 0 => Sockets::new(share_of_sockets()),
+            Some(above) => above.sockets.clone(),
+        };
         HostState {
             id,
             level,
@@ -100,6 +118,7 @@ impl HostState {
             account,
             networks,
             transit,
+            sockets,
             cgroup,
             table: Mutex::default(),
             execs: Mutex::default(),
@@ -244,6 +263,11 @@ impl Host {
     /// The right to have one request answered on this host, as long as its limit of them allows.
     pub fn take_turn(&self) -> Result<Turn> {
         self.state.account.take_turn()
+    }
+
+    /// Waits until the daemon may keep one more connection open for this host and those below it.
+    pub async fn take_connection(&self) -> Option<Held> {
+        self.state.sockets.wait().await
     }
 
     /// Refuses a change through a capability that only looks.

@@ -13,6 +13,9 @@ pub type Result<T> = std::result::Result<T, NetworkError>;
 /// An operation on a network that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
+    /// The daemon holds as many sockets for a host and those below it as it may.
+    #[error("the daemon holds no more sockets for this host and those below it: publish fewer ports")]
+    TooManySockets,
     /// A network namespace could not be opened, made or entered.
     #[error("network namespace: cannot {operation}: {source}")]
     Namespace {

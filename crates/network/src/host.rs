@@ -27,6 +27,7 @@ use crate::netlink::uapi::NFPROTO_INET;
 use crate::nft::{self, Batch};
 use crate::parent::{self, Parent};
 use crate::ports::{PortRequest, PortReservation, PortTable};
+use crate::sockets::Sockets;
 use crate::survey::{is_everywhere, leftovers, refuse_overlap, used_subnets};
 
 /// The network of one host.
@@ -36,6 +37,7 @@ pub struct HostNetwork {
     tag: String,
     state: Mutex<State>,
     ports: Arc<Mutex<PortTable>>,
+    sockets: Sockets,
 }
 
 /// What should be there, and the number of the nf_tables commit at which it was.
@@ -74,7 +76,18 @@ impl HostNetwork {
     pub fn open(namespace: Namespace, tag: &str) -> Result<Self> {
         check_ifname(tag)?;
         let (tag, state) = (tag.to_owned(), Mutex::default());
-        Ok(Self { namespace, tag, state, ports: Arc::default() })
+        Ok(Self { namespace, tag, state, ports: Arc::default(), sockets: Sockets::default() })
+    }
+
+    /// The same, for a host that has these places for sockets.
+    #[must_use]
+    pub fn with_sockets(self, sockets: Sockets) -> Self {
+        Self { sockets, ..self }
+    }
+
+    /// The host's places for sockets.
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
     }
 
     /// The host's namespace.
@@ -183,7 +196,7 @@ impl HostNetwork {
 
     /// Reserves ports of the host for one container: all or none.
     pub fn reserve(&self, requests: &[PortRequest]) -> Result<Vec<PortReservation>> {
-        PortTable::reserve(&self.ports, &self.namespace, requests)
+        PortTable::reserve(&self.ports, &self.namespace, requests, &self.sockets)
     }
 
     /// Leads ports of the host to containers.

@@ -27,6 +27,7 @@ mod nft;
 mod parent;
 mod ports;
 mod relay;
+mod sockets;
 mod survey;
 mod watch;
 
@@ -46,5 +47,6 @@ pub use namespace::Namespace;
 pub use parent::Parent;
 pub use ports::{PortRequest, PortReservation, PortTarget};
 pub use relay::Relay;
+pub use sockets::{Held, Sockets};
 pub use survey::{addresses, default_gateway, interface_stats, links, routes};
 pub use watch::{forget_changes, watch_rules};

@@ -17,6 +17,7 @@ use crate::error::{NetworkError, Result};
 use crate::firewall::Publication;
 use crate::namespace::{Namespace, lock};
 use crate::relay::Relay;
+use crate::sockets::{Held, Sockets};
 
 /// A port that a container asks of its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +83,9 @@ pub struct PortReservation {
     bindings: Vec<Binding>,
     target: PortTarget,
     table: Arc<Mutex<PortTable>>,
+    sockets: Sockets,
+    /// The places of its own sockets.
+    _held: Held,
 }
 
 #[derive(Debug)]
@@ -139,6 +143,7 @@ impl PortReservation {
                 protocol: self.protocol,
                 target: binding.target,
                 host: host.try_clone()?,
+                sockets: self.sockets.clone(),
             });
         }
         Ok(relays)
@@ -172,11 +177,12 @@ impl PortTable {
         table: &Arc<Mutex<Self>>,
         namespace: &Namespace,
         requests: &[PortRequest],
+        sockets: &Sockets,
     ) -> Result<Vec<PortReservation>> {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
-        namespace.run_in(|| requests.iter().map(|request| reserve_one(table, request)).collect())?
+        namespace.run_in(|| requests.iter().map(|request| reserve_one(table, request, sockets)).collect())?
     }
 
     /// The ports to try, in order: those asked for, or all ephemeral ones from the last given on.
@@ -212,10 +218,18 @@ impl PortTable {
 }
 
 /// Takes the first acceptable port that is free. The caller's thread is in the host's namespace.
-fn reserve_one(shared: &Arc<Mutex<PortTable>>, request: &PortRequest) -> Result<PortReservation> {
+fn reserve_one(shared: &Arc<Mutex<PortTable>>, request: &PortRequest, sockets: &Sockets) -> Result<PortReservation> {
     let (protocol, target) = (request.protocol, request.target);
-    let held = |bindings| PortReservation { protocol, bindings, target, table: Arc::clone(shared) };
     let places = places(request);
+    let place = sockets.take(places.len()).ok_or(NetworkError::TooManySockets)?;
+    let held = |bindings| PortReservation {
+        protocol,
+        bindings,
+        target,
+        table: Arc::clone(shared),
+        sockets: sockets.clone(),
+        _held: place,
+    };
     if places.is_empty() {
         return Ok(held(Vec::new()));
     }

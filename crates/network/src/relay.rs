@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 use crate::error::Result;
 use crate::namespace::{Namespace, lock};
+use crate::sockets::{Held, Sockets};
 
 /// How long a UDP client may be silent before its port is given up.
 const UDP_IDLE: Duration = Duration::from_secs(90);
@@ -35,6 +36,7 @@ pub struct Relay {
     pub(crate) protocol: Protocol,
     pub(crate) target: SocketAddr,
     pub(crate) host: Namespace,
+    pub(crate) sockets: Sockets,
 }
 
 impl Relay {
@@ -60,8 +62,10 @@ impl Relay {
             match listener.accept().await {
                 Ok((client, _)) => {
                     // A client that no socket can be had for is closed.
-                    if let Ok(server) = socket_in(&self.host, self.target, SocketType::STREAM) {
-                        clients.spawn(copy_tcp(client, server, self.target));
+                    if let Some(held) = self.sockets.take(2)
+                        && let Ok(server) = socket_in(&self.host, self.target, SocketType::STREAM)
+                    {
+                        clients.spawn(copy_tcp(client, server, self.target, held));
                     }
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -85,11 +89,15 @@ impl Relay {
                 Some(server) => server,
                 None if lock(&clients).len() >= UDP_CLIENTS => continue,
                 None => {
+                    let Some(held) = self.sockets.take(1) else { continue };
                     let Ok(server) = udp_to(&self.host, self.target).await else { continue };
                     let server = Arc::new(server);
                     lock(&clients).insert(client, Arc::clone(&server));
                     let answer = copy_answers(Arc::clone(&socket), Arc::clone(&server), client, Arc::clone(&clients));
-                    answers.spawn(answer);
+                    answers.spawn(async move {
+                        answer.await;
+                        drop(held);
+                    });
                     server
                 }
             };
@@ -102,7 +110,7 @@ impl Relay {
 type Clients = Arc<Mutex<HashMap<SocketAddr, Arc<UdpSocket>>>>;
 
 /// Copies both ways until both ends are done.
-async fn copy_tcp(mut client: TcpStream, server: OwnedFd, target: SocketAddr) -> io::Result<()> {
+async fn copy_tcp(mut client: TcpStream, server: OwnedFd, target: SocketAddr, _held: Held) -> io::Result<()> {
     let server = TcpSocket::from_std_stream(server.into());
     let mut server = server.connect(target).await?;
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use droste_network::{Addresses, DNS_ADDRESS, DnsServer, Names, Namespace, NetworkError, Origin, Upstream};
+use droste_network::{Addresses, DNS_ADDRESS, DnsServer, Names, Namespace, NetworkError, Origin, Sockets, Upstream};
 use tokio::runtime::Handle;
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -76,7 +76,7 @@ fn start(
         .iter()
         .map(|(server, origin)| Upstream { server: server.parse().unwrap(), scope: 0, origin: *origin })
         .collect();
-    DnsServer::start(runtime, sandbox, host, Arc::new(Known), upstreams)
+    DnsServer::start(runtime, sandbox, (host, &Sockets::default()), Arc::new(Known), upstreams)
 }
 
 fn query(id: u16, name: &str, kind: u16) -> Vec<u8> {
@@ -248,6 +248,27 @@ fn servers_that_cannot_help_are_passed_over() {
     assert_eq!(ask(&world.sandbox, "example.com", A), code(REFUSED), "the last word");
     name_server(&world.host, "127.0.0.4", NOT_FOUND, None);
     assert_eq!(ask(&world.sandbox, "example.com", A), code(NOT_FOUND), "which is an answer");
+}
+
+#[test]
+fn a_host_without_places_for_sockets_asks_nobody() {
+    let (host, sandbox, runtime) = (Namespace::create().unwrap(), Namespace::create().unwrap(), runtime());
+    name_server(&host, "127.0.0.1", NO_ERROR, Some([9, 9, 9, 9]));
+    let upstream = Upstream { server: [127, 0, 0, 1].into(), scope: 0, origin: Origin::Host };
+    let sockets = Sockets::new(1);
+    let _server = DnsServer::start(&runtime, &sandbox, (&host, &sockets), Arc::new(Known), vec![upstream]).unwrap();
+    assert_eq!(ask(&sandbox, "elsewhere.test", A), answers(&[&[9, 9, 9, 9]]));
+    let held = loop {
+        // The answer comes a moment before its place is given back.
+        if let Some(held) = sockets.take(1) {
+            break held;
+        }
+        thread::yield_now();
+    };
+    assert_eq!(ask(&sandbox, "elsewhere.test", A).code, REFUSED);
+    assert_eq!(ask(&sandbox, "web", A), answers(&[&[172, 18, 0, 2]]));
+    drop(held);
+    assert_eq!(ask(&sandbox, "elsewhere.test", A), answers(&[&[9, 9, 9, 9]]));
 }
 
 #[test]

@@ -141,3 +141,27 @@ fn logs_are_read_line_by_line() {
     body["Labels"] = json!({"large": large});
     assert!(refused(&attempt(&h, body)).contains("a line of the log takes"));
 }
+
+/// Sockets, of which the daemon can have so many, and connections that nobody asks anything by.
+#[test]
+fn idle_connections_leave_descriptors_for_others() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let most = Some(8192);
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
+    let e = alone();
+    let (_c, h) = host(&e, json!({}));
+    let (_d, below) = host(&h, json!({}));
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", e.pid())).unwrap().count();
+    let before = open();
+    let connect = |h: &Engine| std::os::unix::net::UnixStream::connect(h.socket()).unwrap();
+    let mut idle: Vec<_> = (0..700).map(|_| connect(&below)).collect();
+    idle.extend((0..420).map(|_| connect(&h)));
+    while open() < before + 1000 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    t!(e, GET "/_ping", 200);
+    assert!(open() < before + 1050, "{before} descriptors before, {} now", open());
+    drop(idle);
+    t!(h, GET "/_ping", 200);
+    t!(below, GET "/_ping", 200);
+}

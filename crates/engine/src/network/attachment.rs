@@ -276,7 +276,8 @@ impl Attachment {
         if resolver.is_none() {
             let runtime = tokio::runtime::Handle::current();
             let names: Arc<SandboxNames> = Arc::clone(&self.names);
-            let server = DnsServer::start(&runtime, &self.sandbox, open.namespace(), names, upstreams);
+            let server =
+                DnsServer::start(&runtime, &self.sandbox, (open.namespace(), open.sockets()), names, upstreams);
             *resolver = Some(server.map_err(|error| failed(&error))?);
         }
         if let Some(resolver) = resolver {

@@ -319,7 +319,8 @@ impl Networks {
 fn network_of(host: &HostState) -> Result<HostNetwork> {
     let fd = host.power()?.namespaces.net.try_clone();
     let fd = fd.map_err(|error| Error::hidden("the network namespace of the host could not be opened", error))?;
-    HostNetwork::open(Namespace::from_fd(fd), TAG).map_err(|error| failed(&error))
+    let open = HostNetwork::open(Namespace::from_fd(fd), TAG).map_err(|error| failed(&error))?;
+    Ok(open.with_sockets(host.sockets.clone()))
 }
 
 /// The subnets of the hosts above: a host that reused one could not reach what is on it.

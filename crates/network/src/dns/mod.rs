@@ -26,6 +26,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::error::{NetworkError, Result};
 use crate::namespace::Namespace;
+use crate::sockets::Sockets;
 use forward::Forwarder;
 use message::{NoQuery, Query, TYPE_A, TYPE_AAAA, TYPE_PTR};
 
@@ -77,17 +78,18 @@ struct Shared {
     forwarder: Forwarder,
     allowed: AtomicBool,
     forwarded: Semaphore,
+    sockets: Sockets,
     /// Counts answers, so that each begins with another address.
     turn: AtomicUsize,
 }
 
 impl DnsServer {
     /// Opens the resolver of a sandbox, or opens it anew after a restart of the daemon. Queries that nobody here can
-    /// answer go to `upstreams`, in turn. Blocks for the set-up; the tasks run on `runtime`.
+    /// answer go to `upstreams`, in turn, as far as the host has places for sockets. Blocks for the set-up; the tasks run on `runtime`.
     pub fn start(
         runtime: &Handle,
         sandbox: &Namespace,
-        host: &Namespace,
+        (host, sockets): (&Namespace, &Sockets),
         names: Arc<dyn Names>,
         upstreams: Vec<Upstream>,
     ) -> Result<Self> {
@@ -103,6 +105,7 @@ impl DnsServer {
             forwarder: Forwarder::new(host.try_clone()?, sandbox.try_clone()?, upstreams),
             allowed: AtomicBool::new(true),
             forwarded: Semaphore::new(FORWARDED),
+            sockets: sockets.clone(),
             turn: AtomicUsize::new(0),
         });
         let tasks = [
@@ -199,10 +202,11 @@ async fn serve_tcp(shared: Arc<Shared>, listener: TcpListener) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let shared = Arc::clone(&shared);
+                let Some(held) = shared.sockets.take(1) else { continue };
                 clients.spawn(async move {
                     // A client that goes away in the middle is its own affair.
                     let _ = serve_stream(&shared, stream).await;
-                    drop(permit);
+                    drop((permit, held));
                 });
             }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -263,6 +267,9 @@ impl Shared {
             return query.respond(message::SERVER_FAILURE);
         }
         let Ok(_permit) = self.forwarded.try_acquire() else {
+            return query.respond(message::REFUSED);
+        };
+        let Some(_held) = self.sockets.take(1) else {
             return query.respond(message::REFUSED);
         };
         let answer = self.forwarder.ask(bytes, query, stream).await;
