@@ -20,8 +20,10 @@ use crate::handlers;
 use crate::http::{Bytes, Exchange, Reply, ReplyBody};
 use crate::reply;
 
-pub(crate) const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to \
-                             connect this node to swarm and try again.";
+pub(crate) const NOT_A_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm \
+                                        join\" to connect this node to swarm and try again.";
+const NO_SWARMS: &str =
+    "swarms are not part of Droste: 'docker compose up' starts a stack's services on this host, without a swarm";
 
 /// Names the host that a request acts on, below the machine. Only the machine's own sockets listen to it.
 const AT_HEADER: &str = "droste-at";
@@ -112,13 +114,20 @@ async fn decided(route: &'static Route, method: Method, mut call: Call) -> Resul
     let reply = match route.answer {
         Answer::Does(operation) => act(operation, method, call).await,
         Answer::Later(text) => Err(later(route.pattern, &call, text)),
-        Answer::NoSwarm if route.pattern == "/swarm/leave" => {
-            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "This node is not part of a swarm"))
-        }
-        Answer::NoSwarm => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, NOT_A_MANAGER)),
+        Answer::NoSwarm => Err(no_swarm(route.pattern)),
         Answer::NoPlugins => no_plugins(route.pattern, &call),
     }?;
     Ok(reply.map(|body| body.holding(turn)))
+}
+
+/// What an engine outside a swarm says; whoever would make or join one is not sent round in a circle.
+fn no_swarm(pattern: &str) -> Failure {
+    let text = match pattern {
+        "/swarm/init" | "/swarm/join" => NO_SWARMS,
+        "/swarm/leave" => "This node is not part of a swarm",
+        _ => NOT_A_MANAGER,
+    };
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
 /// Refuses a look at all levels through a socket that belongs to one host.

@@ -164,6 +164,17 @@ fn swarm_answers_as_an_engine_without_one() {
 }
 
 #[test]
+fn a_swarm_is_not_to_be_had() {
+    let e = Engine::shared();
+    if e.not_on_docker("that one makes a swarm") {
+        return;
+    }
+    for target in ["/swarm/init", "/swarm/join"] {
+        t!(e, POST target {"ListenAddr": "0.0.0.0:2377"}, 503, ".message" has "swarms are not part of Droste");
+    }
+}
+
+#[test]
 fn plugins_are_none() {
     let e = Engine::shared();
     t!(e, GET "/plugins", 200, "." == []);

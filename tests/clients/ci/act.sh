@@ -74,6 +74,22 @@ if [ "$BIND" = /var/run/docker.sock ]; then
   has "$(cat "$WORK/output")" "checked out"
 fi
 
+step "with --bind the repository is act's own folder"
+mkdir "$WORK/bound"
+echo "not copied" >"$WORK/bound/file"
+bound=$(text Id 201 POST "/containers/create?name=$job-bound" "{\"Image\":\"$TOOLS\",\"WorkingDir\":\"$WORK/bound\",\"Entrypoint\":[\"tail\",\"-f\",\"/dev/null\"],\"HostConfig\":{\"Binds\":[\"$BIND:/var/run/docker.sock\",\"$WORK/bound:$WORK/bound\"],\"NetworkMode\":\"host\"}}")
+ok 204 POST "/containers/$bound/start"
+volumes_job=$id id=$bound
+eq "$(run_in "$WORK/bound" 'cat file; echo made >made')" 0
+has "$(cat "$WORK/output")" "not copied"
+eq "$(cat "$WORK/bound/made")" made
+if [ "$BIND" = /var/run/docker.sock ]; then
+  eq "$(run_in "$WORK/bound" "docker run --rm -v $WORK/bound:/src $IMAGE cat /src/made")" 0
+  has "$(cat "$WORK/output")" made
+fi
+ok 204 DELETE "/containers/$bound?force=1&v=1"
+id=$volumes_job
+
 step "the end"
 ok 204 DELETE "/containers/$id?force=1&v=1"
 for volume in "$NAME-act-toolcache" "$job" "$job-env"; do ok 204 DELETE "/volumes/$volume?force=1"; done

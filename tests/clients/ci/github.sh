@@ -55,6 +55,10 @@ health() { d inspect --format="{{if .Config.Healthcheck}}{{print .State.Health.S
 until_true sh -c "\"$DOCKER\" inspect --format='{{if .Config.Healthcheck}}{{print .State.Health.Status}}{{end}}' $service | grep -qv starting"
 eq "$(health)" healthy
 
+# Where it is for steps that run beside the containers.
+port=$(d port "$service" | sed -n 's/^8080.tcp -> 0\.0\.0\.0://p')
+eq "$($INSIDE busybox wget -qO- "http://localhost:$port/")" "the service"
+
 # run_step SCRIPT: a file in the runner's temporary folder, run in the job's container.
 run_step() {
   printf '%s\n' "$1" >"$work/_temp/step.sh"

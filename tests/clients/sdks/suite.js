@@ -56,6 +56,13 @@ async function day() {
   await box.restart();
   assert.equal(await get(box), 'page\nfrom a bind\n');
   await box.stop();
+  console.log('- a container that is used again');
+  process.env.TESTCONTAINERS_REUSE_ENABLE = 'true';
+  const again = () => new GenericContainer(IMAGE).withCommand(['sleep', '1000']).withLabels({ suite: 'reuse' }).withReuse();
+  const [first, second] = [await again().start(), await again().start()];
+  assert.equal(second.getId(), first.getId());
+  await first.stop();
+  assert.notEqual((await again().start().then((third) => third.stop())).getId(), first.getId());
   console.log('- a network and its aliases');
   const network = await new Network().start();
   const web = await server().withNetwork(network).withNetworkAliases('web', 'www').withWaitStrategy(Wait.forHttp('/', 80)).start();
