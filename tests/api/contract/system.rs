@@ -169,8 +169,8 @@ fn a_swarm_is_not_to_be_had() {
     if e.not_on_docker("that one makes a swarm") {
         return;
     }
-    for target in ["/swarm/init", "/swarm/join"] {
-        t!(e, POST target {"ListenAddr": "0.0.0.0:2377"}, 503, ".message" has "swarms are not part of Droste");
+    for verb in ["init", "join"] {
+        t!(e, POST "/swarm/{verb}" {"ListenAddr": "0.0.0.0:2377"}, 503, ".message" has "swarms are not part of Droste");
     }
 }
 

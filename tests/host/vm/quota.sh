@@ -13,7 +13,7 @@ limit=12582912
 used() { d host inspect -f "{{.Limits.disk.Used}}" "$1"; }
 # The most that a write of 40 MiB may have got to, and what it must say.
 stopped() {
-  case $1 in *quota*exceeded* | *"No space left"*) ;; *) echo "not stopped: $1"; return 1 ;; esac
+  case $1 in *quota*exceeded* | *[Nn]"o space left"*) ;; *) echo "not stopped: $1"; return 1 ;; esac
 }
 known() { grep -q "project quotas" /daemon.log; }
 host() {
@@ -57,7 +57,7 @@ stranger() {
   tries=0
   until d --at host run --rm base sh -c 'dd if=/dev/zero of=/file bs=64k count=64'; do
     tries=$((tries + 1))
-    [ $tries -lt 50 ] || return 1
+    [ $tries -lt 300 ] || return 1
     sleep 0.2
   done
   rm "$foreign"

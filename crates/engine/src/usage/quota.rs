@@ -54,7 +54,7 @@ impl Told {
     }
 
     fn is_full(&self, used: u64) -> bool {
-        self.most.is_some_and(|most| used + BLOCK > most)
+        self.most.is_some_and(|most| used + RESERVE > most)
     }
 }
 
@@ -121,8 +121,8 @@ impl Quotas {
 /// For how long a project must have been full of what was not found on its host.
 const PROOF: Duration = Duration::from_secs(10);
 
-/// The largest block of a file system: closer to the limit than that, a project counts as full.
-const BLOCK: u64 = 64 << 10;
+/// Closer to the limit than that, a project counts as full: XFS reserves some 40 blocks before it makes a directory.
+const RESERVE: u64 = 256 << 10;
 
 /// The number of a host's project. Should two hosts ever have the same, they stop each other early, and each is measured
 /// and told anew as soon as that happens.

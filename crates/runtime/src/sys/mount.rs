@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
+use rustix::fs::StatVfsMountFlags;
+
 use super::check;
 use crate::plan::{MountFlags, Overlay, Propagation};
 
@@ -61,12 +63,18 @@ fn propagation_bit(propagation: Propagation) -> u64 {
 /// theirs, because mount options have to fit in a page.
 ///
 /// # Errors
-/// When the kernel refuses.
+/// When the kernel refuses, or has no space for what is written.
 pub fn overlay(overlay: &Overlay, place: &Path) -> io::Result<()> {
     rustix::process::chdir(overlay.layers_dir.as_str())?;
     let data = CString::new(overlay_options(overlay))?;
     let flags = rustix::mount::MountFlags::empty();
-    Ok(rustix::mount::mount("overlay", place, "overlay", flags, data.as_c_str())?)
+    rustix::mount::mount("overlay", place, "overlay", flags, data.as_c_str())?;
+    // Where there is no space for its scratch directory the kernel mounts it read-only, and only its log says so.
+    let readonly = || Ok::<_, io::Error>(rustix::fs::statvfs(place)?.f_flag.contains(StatVfsMountFlags::RDONLY));
+    if overlay.upper.is_some() && readonly()? {
+        return Err(rustix::io::Errno::NOSPC.into());
+    }
+    Ok(())
 }
 
 fn overlay_options(overlay: &Overlay) -> String {
