@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 
 use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -187,7 +186,7 @@ fn watch_brings_changed_files_into_the_container() {
     run(&["up", "-d", "watched"]);
     let mut watch = compose(e, scratch.path(), &files);
     watch.args(["-p", &project, "-f", "watch.yaml", "watch", "--no-up"]).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut watch = watch.process_group(0).spawn().unwrap();
+    let mut watch = watch.spawn().unwrap();
     let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.is_ok_and(|line| line.contains("Watch enabled"))), "watch begins");
     let seen = || run(&["exec", "-T", "watched", "sh", "-c", "cat /app/file 2>/dev/null; true"]) == "two\n";
@@ -198,9 +197,9 @@ fn watch_brings_changed_files_into_the_container() {
         std::iter::repeat_with(seen).take_while(|_| std::time::Instant::now() < until).any(|seen| seen)
     });
     assert!(came, "the change never came");
-    // The client and its plugin, which is a process of its own.
-    let both = rustix::process::Pid::from_child(&watch);
-    rustix::process::kill_process_group(both, rustix::process::Signal::KILL).unwrap();
+    // The client tells its plugin, which is a process of a group of its own.
+    let client = rustix::process::Pid::from_child(&watch);
+    rustix::process::kill_process(client, rustix::process::Signal::TERM).unwrap();
     watch.wait().unwrap();
     run(&["down", "-v", "-t", "20"]);
 }
