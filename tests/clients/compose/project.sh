@@ -114,7 +114,8 @@ until_true sh -c "[ \"\$($INSIDE busybox nc 127.0.0.1 $PORT </dev/null)\" = 'the
 
 step "watch"
 c -f watch.yaml up -d watched
-c -f watch.yaml watch --no-up >watching 2>&1 &
+# Not by the function, whose shell would be what is ended.
+"$DOCKER" compose --progress quiet --ansi never -p "$PROJECT" -f watch.yaml watch --no-up >watching 2>&1 &
 watcher=$!
 until_true grep -q "Watch enabled" watching
 synced() {

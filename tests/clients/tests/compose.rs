@@ -171,6 +171,13 @@ fn real_programs_in_a_container_that_is_a_host() {
     assert_eq!(outcome.code, 0, "{}\n{}", outcome.out, outcome.err);
 }
 
+/// The processes that a process has started and that are still there.
+fn children(process: u32) -> Vec<u32> {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let lists = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default());
+    lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect()
+}
+
 #[test]
 fn watch_brings_changed_files_into_the_container() {
     let e = Engine::shared();
@@ -197,9 +204,11 @@ fn watch_brings_changed_files_into_the_container() {
         std::iter::repeat_with(seen).take_while(|_| std::time::Instant::now() < until).any(|seen| seen)
     });
     assert!(came, "the change never came");
-    // The client tells its plugin, which is a process of a group of its own.
-    let client = rustix::process::Pid::from_child(&watch);
-    rustix::process::kill_process(client, rustix::process::Signal::TERM).unwrap();
+    // The client and its plugin, which is a process of a group of its own.
+    for process in children(watch.id()).into_iter().chain([watch.id()]) {
+        let process = rustix::process::Pid::from_raw(process.cast_signed()).unwrap();
+        rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    }
     watch.wait().unwrap();
     run(&["down", "-v", "-t", "20"]);
 }
