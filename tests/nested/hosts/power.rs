@@ -12,6 +12,16 @@ fn leave(c: Container) -> String {
     id
 }
 
+/// Switches a host off and on again.
+fn off_and_on(e: &Engine, c: &Container) -> Engine {
+    c.post("/stop?t=20", 204);
+    until(|| !has_processes(e, &c.id));
+    c.start();
+    let h = e.host_of(c);
+    until(|| h.socket().exists());
+    h
+}
+
 /// Control groups that belong to a container or to what is nested in it.
 fn groups(e: &Engine, id: &str) -> Vec<String> {
     fn walk(dir: &std::path::Path, id: &str, found: &mut Vec<String>) {
@@ -84,11 +94,7 @@ fn stop_is_power_off_and_start_brings_back_by_policy() {
         leave(gone);
     }
     drop(h);
-    c.post("/stop?t=20", 204);
-    until(|| !has_processes(e, &c.id));
-    c.start();
-    let h = e.host_of(&c);
-    until(|| h.socket().exists());
+    let h = off_and_on(e, &c);
     assert_eq!(names(&h), ["always", "never", "stopped"]);
     let state = |name: &str| h.get(&format!("/containers/{name}/json"))["State"]["Status"].clone();
     until(|| state("always") == "running");
@@ -125,11 +131,7 @@ fn what_is_joined_starts_first() {
         leave(container);
     }
     drop(h);
-    c.post("/stop?t=20", 204);
-    until(|| !has_processes(e, &c.id));
-    c.start();
-    let h = e.host_of(&c);
-    until(|| h.socket().exists());
+    let h = off_and_on(e, &c);
     for number in 0..9 {
         for name in [format!("needed-{number}"), format!("needs-{number}")] {
             let state = || h.get(&format!("/containers/{name}/json"))["State"].clone();
